@@ -1,0 +1,221 @@
+"""A spec becomes chunks: the planner. Pure: same inputs, same plan, byte for byte; it never looks at the machine.
+
+Every rule that joins two fields stands here, so that a wrong option is refused before anything starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import posixpath
+import urllib.parse
+from fractions import Fraction
+from pathlib import PurePath, PurePosixPath
+from typing import TypeVar
+
+from asyncrender import formats
+from asyncrender.errors import InvalidOption
+from asyncrender.specs import AudioOptions, Html, RenderChunk, RenderOptions, RenderPlan, VideoOptions
+
+DEFAULT_WIDTH = 1920
+DEFAULT_HEIGHT = 1080
+DEFAULT_FPS = Fraction(30)
+
+FRAME_TOLERANCE = Fraction(1, 1_000_000)
+"""Of a frame: a duration this close to a whole number of frames is that number (n/30 as a float is n frames)."""
+
+T = TypeVar("T")
+
+MAX_CHUNKS = 100_000
+"""More would spend longer on starting encoders than on frames; a mistyped chunk_frames, not a wish."""
+
+NOT_IN_FINGERPRINT = {"concurrency", "timeouts", "resume"}
+"""Options that change how a render is run, not what comes out."""
+
+
+def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOptions) -> RenderPlan:
+    """Split a render into chunks, a concat and a mix.
+
+    `scene` is a path, a URL or `Html`; `output` the video file. Unset options get the documented defaults, except the
+    length: without `duration` and `frame_count` it raises. Raises InvalidOption for what cannot be rendered.
+    """
+    folder, name = split_output(output)
+    whole = complete(options, name)
+    total, start = _given(whole.frame_count), whole.start_frame
+    url = scene_url(scene, folder)
+    work = f".{name}.asyncrender"
+    muxer = formats.video_codec(whole.video.codec).chunk_muxer
+    chunk_audio = whole.audio.model_copy(update={"codec": "pcm_s16le", "tracks": ()})
+    chunk_whole = whole.model_copy(update={"audio": chunk_audio})
+    chunks = []
+    for index, (first, count) in enumerate(split_frames(total, whole.concurrency or 1, whole.chunk_frames)):
+        window = {"start_frame": start + first, "frame_count": count}
+        chunks.append(
+            RenderChunk.model_construct(
+                id=index,
+                start_frame=start + first,
+                frame_count=count,
+                output_file=f"{work}/chunk-{index:05d}.{muxer}",
+                options=chunk_whole.model_copy(update=window),
+            )
+        )
+    manifest = tuple(chunk.output_file for chunk in chunks)
+    joined = f"{work}/concat.{muxer}"
+    copied = whole.video.model_copy(update={"codec": "copy"})
+    return RenderPlan(
+        fingerprint=fingerprint(url, whole),
+        composition_url=url,
+        base=folder,
+        total_frames=total,
+        options=whole,
+        chunks=tuple(chunks),
+        concat_manifest=manifest,
+        concat_output_file=joined,
+        final_output_file=name,
+        mix_options=whole.model_copy(update={"video": copied, "mix_input_audio": True}),
+        cleanup_files=(*manifest, joined),
+    )
+
+
+def count_frames(duration: Fraction, fps: Fraction) -> int:
+    """How many frames a duration holds: the nearest integer if within FRAME_TOLERANCE of it, else rounded up."""
+    exact = duration * fps
+    nearest = round(exact)
+    return nearest if abs(exact - nearest) <= FRAME_TOLERANCE else math.ceil(exact)
+
+
+def split_frames(total: int, concurrency: int, chunk_frames: int) -> list[tuple[int, int]]:
+    """(first frame, frame count) of each chunk: contiguous, none empty, sizes differing by at most one."""
+    count = min(total, max(concurrency, -(-total // chunk_frames)))
+    if count > MAX_CHUNKS:
+        allowed = f"{total} frames would become {count} chunks, at most {MAX_CHUNKS} are possible"
+        raise InvalidOption("chunk_frames", chunk_frames, allowed)
+    size, larger = divmod(total, count)
+    return [(index * size + min(index, larger), size + (index < larger)) for index in range(count)]
+
+
+def complete(options: RenderOptions, output_name: str) -> RenderOptions:
+    """The options with every default written out. Raises InvalidOption where two options do not fit together."""
+    fps = options.fps or DEFAULT_FPS
+    start = options.start_frame
+    total = _total_frames(options, fps)
+    size = {"width": options.width or DEFAULT_WIDTH, "height": options.height or DEFAULT_HEIGHT}
+    video = _complete_video(options.video, output_name)
+    steps = formats.chroma_step(_given(video.pixel_format))
+    for (side, pixels), step in zip(size.items(), steps, strict=True):
+        if pixels % step:
+            allowed = f"{video.pixel_format} needs an even {side}; use {pixels + 1}, or a pixel format such as yuv444p"
+            raise InvalidOption(side, pixels, allowed)
+    update = {
+        **size,
+        "fps": fps,
+        "frame_count": total,
+        "duration": options.duration if options.duration is not None else total / fps,
+        "composition_duration": options.composition_duration or (start + total) / fps,
+        "video": video,
+        "audio": _complete_audio(options, output_name),
+    }
+    return options.model_copy(update=update)
+
+
+def fingerprint(url: str, options: RenderOptions) -> str:
+    """Hash of the scene and all that changes its frames or its file (RFC 8785-like canonical JSON, SHA-256)."""
+    data = options.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+    text = json.dumps([url, data], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:
+    """What a finished chunk must carry to be used again: the plan's fingerprint and the window."""
+    text = f"{plan_fingerprint}:{chunk.start_frame}:{chunk.frame_count}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split_output(output: str | PurePath) -> tuple[str, str]:
+    """(folder, name) of the output. Raises InvalidOption if it does not name a file in a known container."""
+    folder, name = posixpath.split(str(output))
+    formats.container(name)
+    if not name.strip(".") or "\0" in name or name.startswith(".") or len(name.encode()) > 200:
+        raise InvalidOption(
+            "output", str(output), "a file name such as out.mp4, at most 200 bytes, without a leading dot"
+        )
+    return posixpath.normpath(folder or "."), name
+
+
+def is_url(scene: str) -> bool:
+    return scene.partition(":")[0].lower() in {"http", "https", "data"}
+
+
+def scene_url(scene: str | PurePath, base: str) -> str:
+    """The scene as a plan carries it: a URL, or a path relative to `base` where that can be said without looking."""
+    if isinstance(scene, Html):
+        return "data:text/html;charset=utf-8;base64," + base64.b64encode(scene.encode()).decode()
+    text = str(scene)
+    if is_url(text):
+        return text
+    if text.lower().startswith("file:"):
+        text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+    if not text or "\0" in text:
+        raise InvalidOption("scene", text, "a path, a URL, or asyncrender.Html('<h1>…')")
+    path, folder = PurePosixPath(posixpath.normpath(text)), PurePosixPath(base)
+    if path.is_absolute():
+        return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+    if folder.is_absolute() or ".." in folder.parts:
+        allowed = f"give an absolute path, because the output's folder {base!r} is not below the working folder"
+        raise InvalidOption("scene", text, allowed)
+    return posixpath.normpath(posixpath.join(*[".."] * len(folder.parts), path)) if folder.parts else str(path)
+
+
+def _total_frames(options: RenderOptions, fps: Fraction) -> int:
+    if options.frame_count is not None:
+        return options.frame_count
+    if options.duration is None:
+        allowed = 'give duration or frame_count, or let the page say it: <meta name="asyncrender" content="duration=6">'
+        raise InvalidOption("duration", None, allowed)
+    total = count_frames(options.duration, fps)
+    if not 1 <= total <= 100_000_000:
+        raise InvalidOption(
+            "duration", str(options.duration), f"it is {total} frames at {fps} fps; 1 to 100000000 are possible"
+        )
+    return total
+
+
+def _complete_video(video: VideoOptions, output_name: str) -> VideoOptions:
+    codec, ending = formats.video_codec(video.codec), formats.container_name(output_name)
+    if ending not in codec.containers:
+        allowed = f".{ending} cannot hold it; {video.codec} goes into {', '.join('.' + c for c in codec.containers)}"
+        raise InvalidOption("video.codec", video.codec, allowed)
+    pixel_format = video.pixel_format or codec.pixel_formats[0]
+    if pixel_format not in codec.pixel_formats:
+        raise InvalidOption("video.pixel_format", pixel_format, f"{video.codec} takes {', '.join(codec.pixel_formats)}")
+    if video.crf is not None and (codec.crf is None or video.crf > codec.crf_max):
+        allowed = f"{video.codec} " + (f"takes 0 to {codec.crf_max:g}" if codec.crf is not None else "has no crf")
+        raise InvalidOption("video.crf", video.crf, allowed)
+    if video.crf is not None and video.bitrate is not None:
+        raise InvalidOption("video.bitrate", video.bitrate, "give either crf or bitrate")
+    if video.preset is not None and not codec.preset:
+        raise InvalidOption("video.preset", video.preset, f"{video.codec} has no presets")
+    if video.bitrate is not None and not codec.bitrate:
+        raise InvalidOption("video.bitrate", video.bitrate, f"{video.codec} has no bitrate setting")
+    crf = codec.crf if video.crf is None and video.bitrate is None else video.crf
+    return video.model_copy(update={"pixel_format": pixel_format, "crf": crf})
+
+
+def _complete_audio(options: RenderOptions, output_name: str) -> AudioOptions:
+    audio, holder = options.audio, formats.container(output_name)
+    codec = audio.codec or holder.audio_codecs[0]
+    if codec not in holder.audio_codecs:
+        raise InvalidOption("audio.codec", codec, f"{holder.muxer} holds {', '.join(holder.audio_codecs)}")
+    rates = formats.SAMPLE_RATES.get(codec)
+    if rates is not None and audio.sample_rate not in rates:
+        raise InvalidOption(
+            "audio.sample_rate", audio.sample_rate, f"{codec} takes {', '.join(map(str, sorted(rates)))}"
+        )
+    return audio.model_copy(update={"codec": codec})
+
+
+def _given(value: T | None) -> T:
+    assert value is not None
+    return value
