@@ -1,0 +1,147 @@
+"""A conversation with Chromium: calls that await their replies, events that reach their listeners.
+
+The seam to the DevTools protocol; it knows nothing of pages or frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asyncrender.browser import wire
+from asyncrender.errors import BrowserCrashed, BrowserError, single_error
+from asyncrender.process import Pipe
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class CallFailed(BrowserError):
+    """Chromium refused a command. `code` and `reason` are its own (JSON-RPC)."""
+
+    def __init__(self, method: str, code: int, reason: str) -> None:
+        super().__init__(f"The browser refused {method}: {reason} ({code}).")
+        self.method, self.code, self.reason = method, code, reason
+
+
+class _Pending:
+    def __init__(self, session: str | None) -> None:
+        self.session = session
+        self.done = anyio.Event()
+        self.reply: wire.Message | None = None
+
+
+class Connection:
+    """Open for as long as `open_connection` is. Any number of calls may be under way."""
+
+    def __init__(self, tasks: TaskGroup, to_browser: Pipe, from_browser: Pipe, last_words: Callable[[], str]) -> None:
+        self._tasks, self._to, self._from, self._last_words = tasks, to_browser, from_browser, last_words
+        self._sending = anyio.Lock()
+        self._next_id = 0
+        self._pending: dict[int, _Pending] = {}
+        self._listeners: dict[tuple[str | None, str], Listener] = {}
+        self._on_close: list[Callable[[], None]] = []
+        self._closed = False
+
+    def listen(self, method: str, listener: Listener, session: str | None = None) -> None:
+        """Call `listener(params)` for each such event of the session. It must not block; one listener per event."""
+        self._listeners[session, method] = listener
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once the browser has closed its end."""
+        self._on_close.append(callback)
+
+    async def call(
+        self, method: str, params: dict[str, Any] | None = None, session: str | None = None
+    ) -> dict[str, Any]:
+        """The command's result. Raises CallFailed if Chromium refuses, BrowserCrashed if it is or goes away."""
+        if self._closed:
+            raise self.crash(method)
+        self._next_id += 1
+        message: dict[str, Any] = {"id": self._next_id, "method": method, "params": params or {}}
+        if session is not None:
+            message["sessionId"] = session
+        pending = self._pending[self._next_id] = _Pending(session)
+        try:
+            await self._send(wire.encode(message), method)
+            await pending.done.wait()
+        finally:
+            del self._pending[message["id"]]
+        if pending.reply is None:
+            raise self.crash(method)
+        if "error" in pending.reply:
+            error = pending.reply["error"]
+            raise CallFailed(method, error.get("code", 0), error.get("message", ""))
+        result: dict[str, Any] = pending.reply.get("result", {})
+        return result
+
+    def post(self, method: str, params: dict[str, Any], session: str | None = None) -> None:
+        """Send a command whose result nobody waits for; that it may be refused is no error."""
+
+        async def ask() -> None:
+            with contextlib.suppress(CallFailed, BrowserCrashed):
+                await self.call(method, params, session)
+
+        self._tasks.start_soon(ask)
+
+    def abandon(self, session: str) -> None:
+        """Fail what is pending in a session that will never answer: its renderer died."""
+        for pending in self._pending.values():
+            if pending.session == session:
+                pending.done.set()
+
+    def crash(self, doing: str) -> BrowserCrashed:
+        return BrowserCrashed(f"The browser went away during {doing}.", stderr=self._last_words())
+
+    async def _send(self, data: bytes, method: str) -> None:
+        async with self._sending:
+            try:
+                await self._to.send(data)
+            except BrokenPipeError:
+                raise self.crash(method) from None
+            except BaseException:
+                self._closed = True  # half a message may have been sent, which garbles every later one
+                raise
+
+    async def _receive_all(self) -> None:
+        decoder = wire.Decoder()
+        try:
+            while data := await self._from.receive():
+                for message in decoder.feed(data):
+                    self._dispatch(message)
+        finally:
+            self._closed = True
+            for pending in self._pending.values():
+                pending.done.set()
+            for callback in self._on_close:
+                callback()
+
+    def _dispatch(self, message: wire.Message) -> None:
+        if "id" in message:
+            pending = self._pending.get(message["id"])
+            if pending is not None:  # else its caller was cancelled
+                pending.reply = message
+                pending.done.set()
+            return
+        listener = self._listeners.get((message.get("sessionId"), message["method"]))
+        if listener is not None:
+            listener(message.get("params", {}))
+
+
+@asynccontextmanager
+async def open_connection(
+    to_browser: Pipe, from_browser: Pipe, last_words: Callable[[], str]
+) -> AsyncIterator[Connection]:
+    """Speak DevTools over two pipes. `last_words` gives what the browser last wrote to standard error, for errors."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            connection = Connection(tasks, to_browser, from_browser, last_words)
+            tasks.start_soon(connection._receive_all)
+            yield connection
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None

@@ -1,0 +1,208 @@
+"""Chromium as a child: found, started with the switches exactness needs, spoken to over its pipe, thrown away after.
+
+One browser serves one worker and has a profile of its own, which goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from asyncrender.browser.connection import Connection, open_connection
+from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
+from asyncrender.process import supervise
+from asyncrender.specs import BrowserOptions, Capture
+
+ENVIRONMENT_VARIABLE = "ASYNCRENDER_BROWSER"
+
+CANDIDATES = (
+    "/usr/lib/chromium/chromium-headless-shell",  # Debian: the binary behind the wrapper on PATH
+    "chrome-headless-shell",
+    "headless_shell",
+    "chromium-headless-shell",
+    "/usr/lib/chromium/chromium",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+"""Where a browser is looked for, best first: only the headless shell has BeginFrame control."""
+
+INSTALL = "sudo apt-get install chromium-headless-shell"
+
+COMMON_SWITCHES = (
+    "--headless",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-hang-monitor",
+    "--disable-ipc-flooding-protection",
+    "--disable-prompt-on-repost",
+    "--disable-quic",
+    "--disable-sync",
+    "--deny-permission-prompts",
+    "--metrics-recording-only",
+    "--no-pings",
+    "--password-store=basic",
+    "--use-mock-keychain",
+    # nothing is slowed down because nobody looks
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    # the same pixels on every machine, in every chunk
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+    "--disable-lcd-text",
+    "--hide-scrollbars",
+    "--disable-threaded-animation",
+    "--disable-threaded-scrolling",
+    "--disable-checker-imaging",
+    "--disable-image-animation-resync",
+    "--disable-smooth-scrolling",
+    "--disable-partial-raster",
+    "--disable-skia-runtime-opts",
+    # WebGL and compositing in software: no machine's graphics card leaks into the picture
+    "--disable-gpu",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    # sound plays without a click, and nobody hears it
+    "--autoplay-policy=no-user-gesture-required",
+    "--mute-audio",
+    # frames of other origins live in the page's process, so that one clock can reach them
+    "--disable-site-isolation-trials",
+    "--disable-features=IsolateOrigins,site-per-process,PaintHolding,Translate,LazyFrameLoading,BackForwardCache",
+)
+
+BEGIN_FRAME_SWITCHES = (
+    "--deterministic-mode",
+    "--enable-begin-frame-control",
+    "--run-all-compositor-stages-before-draw",
+    "--disable-new-content-rendering-timeout",
+    "--enable-surface-synchronization",
+)
+"""Frames come when we ask for them (chromium/headless/app/headless_shell_switches.cc)."""
+
+# fds 3 and 4 are the DevTools pipe; the shell redirects, then becomes Chromium: same pid, no wrapper process.
+PIPE_SHELL = ("/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
+
+SMALL_SHM_BYTES = 1 << 29
+"""Containers give /dev/shm 64 MB, in which a few 4K surfaces do not fit; with less than this Chromium uses files."""
+
+PROFILE_PREFIX = "asyncrender-browser-"
+
+REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.05
+"""Killed renderers may write their last while the profile is removed."""
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A running browser. `version` is its product, such as "HeadlessChrome/156.0.8078.79"."""
+
+    connection: Connection
+    version: str
+    pid: int
+
+
+def find_browser(options: BrowserOptions) -> str:
+    """Absolute path of the browser to use: the option, else ASYNCRENDER_BROWSER, else the usual names.
+
+    Raises MissingTool with the command that installs one.
+    """
+    wished = options.executable or os.environ.get(ENVIRONMENT_VARIABLE)
+    names = (wished,) if wished else CANDIDATES
+    for name in names:
+        if path := shutil.which(name):
+            return str(Path(path).absolute())
+    raise MissingTool("Chromium", install=INSTALL, looked=f"looked for {', '.join(names)}")
+
+
+def sandbox_possible() -> tuple[bool, str]:
+    """Whether Chromium's sandbox can be on, and why; the root user cannot have it (Chromium refuses to start)."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return False, "the browser's sandbox is off, because Chromium refuses it to the root user"
+    try:
+        if sys.platform == "linux" and Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0":
+            return False, "the browser's sandbox is off, because the kernel forbids unprivileged user namespaces"
+    except OSError:
+        pass  # a kernel without that switch allows them
+    return True, "the browser's sandbox is on"
+
+
+def switches(options: BrowserOptions, capture: Capture, port: int | None) -> list[str]:
+    """The command line behind the binary, but for the profile. `port`: where http://scene.localhost is served."""
+    chosen = [*COMMON_SWITCHES, *(BEGIN_FRAME_SWITCHES if capture == "beginframe" else ())]
+    chosen.append(f"--lang={options.locale}")
+    if port is not None:
+        chosen.append(f"--host-resolver-rules=MAP scene.localhost 127.0.0.1:{port}")
+    if options.sandbox == "off" or (options.sandbox == "auto" and not sandbox_possible()[0]):
+        chosen.append("--no-sandbox")
+    if sys.platform == "linux" and _shm_bytes() < SMALL_SHM_BYTES:
+        chosen.append("--disable-dev-shm-usage")
+    return [*chosen, *options.args]
+
+
+@asynccontextmanager
+async def open_browser(
+    options: BrowserOptions, *, capture: Capture, launch_seconds: float, port: int | None = None
+) -> AsyncIterator[Browser]:
+    """A browser for as long as the block lasts. Raises MissingTool, BrowserLaunchFailed."""
+    binary = find_browser(options)
+    async with _open_profile() as profile:
+        argv = [binary, *switches(options, capture, port), f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
+        env = {**os.environ, "TMPDIR": str(profile), "TZ": "UTC"}
+        async with (
+            supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,
+            open_connection(child.stdin, child.stdout, child.last_words) as connection,
+        ):
+            version = await _first_answer(connection, binary, launch_seconds)
+            yield Browser(connection, version, child.pid)
+
+
+async def _first_answer(connection: Connection, binary: str, seconds: float) -> str:
+    try:
+        with anyio.fail_after(seconds):
+            return str((await connection.call("Browser.getVersion"))["product"])
+    except BrowserCrashed as error:
+        raise BrowserLaunchFailed(f"{binary} did not start.", stderr=error.stderr) from None
+    except TimeoutError:
+        raise BrowserLaunchFailed(f"{binary} gave no answer within {seconds:g} s (timeouts.launch).") from None
+
+
+@asynccontextmanager
+async def _open_profile() -> AsyncIterator[Path]:
+    profile = Path(tempfile.mkdtemp(prefix=PROFILE_PREFIX))
+    try:
+        yield profile
+    finally:
+        with anyio.CancelScope(shield=True):
+            for _ in range(REMOVE_ATTEMPTS):
+                if await anyio.to_thread.run_sync(_remove, profile):
+                    break
+                await anyio.sleep(REMOVE_PAUSE_SECONDS)
+
+
+def _remove(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _shm_bytes() -> int:
+    try:
+        stat = os.statvfs("/dev/shm")
+    except OSError:
+        return 0
+    return stat.f_bavail * stat.f_frsize

@@ -1,0 +1,286 @@
+"""The page: opened in its fixed environment, loaded, ready, and then moved frame by frame in virtual time.
+
+It knows what the page waits for and what it threw; how a picture is taken belongs to `capture`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+
+from asyncrender.browser.launch import Browser
+from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
+from asyncrender.errors import BrowserCrashed, PageNotReady, PageStalled, PageThrew, SceneNotFound
+from asyncrender.plan import is_url
+from asyncrender.specs import RenderOptions
+
+CONTROL = "__asyncrender__"
+"""The renderer's own name in the page, beside the public `window.asyncrender`."""
+
+POLL_SECONDS = 0.01
+"""How often a page that is not ready is asked again."""
+
+QUIET_POLLS = 5
+"""So many times nothing was loading: from then on the clock moves, for pages that wait for a timer."""
+
+STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
+"""Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
+
+URL_SHOWN_CHARS = 200
+"""A data: URL in a message would bury it."""
+
+_log = structlog.get_logger("asyncrender.page")
+
+
+class Page:
+    """One document in one tab. Time moves only by `advance`."""
+
+    def __init__(self, browser: Browser, session: str, options: RenderOptions, url: str) -> None:
+        self._connection = browser.connection
+        self._session, self._options, self._url = session, options, url
+        self._pending: dict[str, str] = {}
+        self._thrown: list[str] = []
+        self._frame: int | None = None
+        self._document: str | None = None
+        self._refused: str | None = None
+        self._crashed: str | None = None
+        self.warnings: list[str] = []
+        for name, listener in self._listeners().items():
+            self._connection.listen(name, listener, session)
+
+    @property
+    def label(self) -> str:
+        return self._url if len(self._url) <= URL_SHOWN_CHARS else self._url[:URL_SHOWN_CHARS] + "…"
+
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A DevTools command to this page. Raises BrowserCrashed if its renderer died."""
+        if self._crashed:
+            raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.")
+        try:
+            return await self._connection.call(method, params, self._session)
+        except BrowserCrashed:
+            if self._crashed:
+                raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.") from None
+            raise
+
+    async def evaluate(self, expression: str) -> Any:
+        """The JSON value of an expression, awaited if it is a promise. Raises PageThrew if it throws."""
+        params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        reply = await self.call("Runtime.evaluate", params)
+        if "exceptionDetails" in reply:
+            raise PageThrew(_stack(reply["exceptionDetails"]), self.label).at(frame=self._frame)
+        return reply["result"].get("value")
+
+    async def load(self) -> None:
+        """Navigate to the scene. Raises SceneNotFound if it is not there, PageNotReady after `timeouts.load`."""
+        seconds = self._options.timeouts.load
+        with anyio.move_on_after(seconds):
+            reply = await self.call("Page.navigate", {"url": self._url})
+            if reply.get("errorText"):
+                raise SceneNotFound("scene", self.label, f"the browser could not open it: {reply['errorText']}")
+            while self._document is None and not self._url.startswith("data:"):
+                await anyio.sleep(POLL_SECONDS)
+            if self._refused:
+                raise SceneNotFound("scene", self.label, f"the server answered {self._refused}")
+            return
+        raise PageNotReady(self.label, waiting_for=["the server's answer"], seconds=seconds, deadline="timeouts.load")
+
+    async def until_ready(self, paint: Callable[[], Awaitable[object]]) -> None:
+        """Wait until the page is ready, then set its clock to zero. `paint` lets the browser draw once.
+
+        Raises PageNotReady naming what it waits for, PageThrew.
+        """
+        timeouts = self._options.timeouts
+        waiting: list[str] = ["the document to load"]
+        with anyio.move_on_after(timeouts.load):
+            while waiting == ["the document to load"]:
+                waiting = await self._waiting(paint)
+        if waiting == ["the document to load"]:
+            raise self._not_ready(waiting, timeouts.load, "timeouts.load")
+        with anyio.move_on_after(timeouts.ready):
+            quiet = steps = 0
+            while waiting or self._pending:
+                quiet = 0 if self._pending or waiting != ["window.asyncrender.ready"] else quiet + 1
+                if quiet > QUIET_POLLS:
+                    steps += 1
+                    await self.evaluate(f"{CONTROL}.lead({steps})")
+                waiting = await self._waiting(paint)
+            await self.evaluate(f"{CONTROL}.zero()")
+            return
+        raise self._not_ready(waiting, timeouts.ready, "timeouts.ready")
+
+    async def advance(self, frame: int) -> None:
+        """Move the page to a frame: timers, `seek`, animation-frame callbacks, then all requests they began.
+
+        Raises PageThrew, PageStalled, PageNotReady (a request without an end).
+        """
+        self._frame = frame
+        seconds = self._options.timeouts.frame
+        with anyio.move_on_after(seconds) as limit:
+            await self.evaluate(f"{CONTROL}.advance({frame})")
+        if limit.cancelled_caught:
+            what = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame); an endless loop?"
+            raise PageStalled(what).at(frame=frame)
+        while self._pending:
+            await self._requests_end()
+        self.check()
+
+    def check(self) -> None:
+        """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
+        thrown, self._thrown = self._thrown, []
+        if thrown and self._options.page_errors == "fail":
+            raise PageThrew(thrown[0], self.label).at(frame=self._frame)
+        self.warnings += [f"the page threw: {stack}" for stack in thrown]
+
+    async def _waiting(self, paint: Callable[[], Awaitable[object]]) -> list[str]:
+        await anyio.sleep(POLL_SECONDS)
+        await paint()
+        waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
+        if not self._pending:
+            await self.evaluate(f"globalThis.{CONTROL}?.settle()")
+        self.check()
+        return ["the document to load"] if waiting is None else waiting
+
+    async def _requests_end(self) -> None:
+        seconds = self._options.timeouts.request
+        with anyio.move_on_after(seconds):
+            while self._pending:
+                await anyio.sleep(POLL_SECONDS / 5)
+            await self.evaluate(f"{CONTROL}.settle()")
+            return
+        raise self._not_ready([], seconds, "timeouts.request").at(frame=self._frame)
+
+    def _not_ready(self, waiting: list[str], seconds: float, deadline: str) -> PageNotReady:
+        requests = [f"the request {url}" for url in self._pending.values()]
+        return PageNotReady(self.label, waiting_for=[*waiting, *requests], seconds=seconds, deadline=deadline)
+
+    # ---- events
+
+    def _listeners(self) -> dict[str, Callable[[dict[str, Any]], None]]:
+        return {
+            "Network.requestWillBeSent": self._request_begins,
+            "Network.responseReceived": self._response_begins,
+            "Network.loadingFinished": lambda event: self._request_ends(event["requestId"]),
+            "Network.loadingFailed": self._request_fails,
+            "Runtime.exceptionThrown": lambda event: self._thrown.append(_stack(event["exceptionDetails"])),
+            "Runtime.consoleAPICalled": self._console,
+            "Page.javascriptDialogOpening": self._dialog,
+            "Page.frameNavigated": self._navigated,
+            "Inspector.targetCrashed": self._crash,
+        }
+
+    def _request_begins(self, event: dict[str, Any]) -> None:
+        if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:")):
+            self._pending[event["requestId"]] = event["request"]["url"]
+
+    def _response_begins(self, event: dict[str, Any]) -> None:
+        response = event["response"]
+        if self._document is None and event["type"] == "Document":
+            self._document = response["url"]
+            if response["status"] >= 400:
+                self._refused = f"HTTP {response['status']} {response.get('statusText', '')}".strip()
+        elif response["status"] >= 400:
+            self._warn(f"{response['url']} is missing: HTTP {response['status']}")
+        if response.get("mimeType") == "text/event-stream":
+            self._request_ends(event["requestId"])
+
+    def _request_ends(self, request: str) -> None:
+        self._pending.pop(request, None)
+
+    def _request_fails(self, event: dict[str, Any]) -> None:
+        url = self._pending.pop(event["requestId"], None)
+        if url and not event.get("canceled"):
+            self._warn(f"{url} could not be loaded: {event.get('errorText', '')}")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        _log.warning("page", problem=text, frame=self._frame)
+
+    def _console(self, event: dict[str, Any]) -> None:
+        words = [str(item.get("value", item.get("description", ""))) for item in event.get("args", [])]
+        _log.debug("console", level=event.get("type"), text=" ".join(words), frame=self._frame)
+
+    def _dialog(self, event: dict[str, Any]) -> None:
+        self._warn(f"{event.get('type', 'dialog')}({event.get('message', '')!r}) was answered with OK")
+        self._connection.post("Page.handleJavaScriptDialog", {"accept": True}, self._session)
+
+    def _navigated(self, event: dict[str, Any]) -> None:
+        if self._frame is not None and "parentId" not in event["frame"]:
+            self._thrown.append(f"the page left for {event['frame'].get('url')}")
+
+    def _crash(self, event: dict[str, Any]) -> None:
+        self._crashed = "its renderer died, perhaps out of memory"
+        self._connection.abandon(self._session)
+
+
+def scene_address(composition_url: str, base: Path) -> tuple[str | None, Path | bytes | None]:
+    """(URL to open, what to serve): exactly one is set. HTML text is served too, for the sake of its origin."""
+    if composition_url.startswith("data:text/html"):
+        import urllib.request
+
+        with urllib.request.urlopen(composition_url) as response:
+            return None, response.read()
+    if is_url(composition_url):
+        return composition_url, None
+    return None, base / composition_url
+
+
+@asynccontextmanager
+async def open_page(
+    browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None, begin_frame: bool
+) -> AsyncIterator[Page]:
+    """A tab of the right size in the fixed environment; nothing is loaded yet."""
+    width, height = options.width, options.height
+    size = {"width": width, "height": height}
+    connection = browser.connection
+    control = {"enableBeginFrameControl": True} if begin_frame else {}
+    target = await connection.call("Target.createTarget", {"url": "about:blank", **size, **control})
+    attach = {"targetId": target["targetId"], "flatten": True}
+    session = (await connection.call("Target.attachToTarget", attach))["sessionId"]
+    page = Page(browser, session, options, url)
+    for name in ("Page", "Runtime", "Network", "Inspector", "Animation"):
+        await page.call(f"{name}.enable")
+    metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
+    await page.call("Emulation.setDeviceMetricsOverride", metrics)
+    await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
+    await page.call("Emulation.setLocaleOverride", {"locale": options.browser.locale})
+    await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
+    features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
+    media = [{"name": name, "value": value} for name, value in features.items()]
+    await page.call("Emulation.setEmulatedMedia", {"features": media})
+    await page.call("Animation.setPlaybackRate", {"playbackRate": 0})
+    if server is not None:
+        cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
+        await page.call("Network.setCookie", cookie)
+    await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _clock_script(options)})
+    yield page
+
+
+def _clock_script(options: RenderOptions) -> str:
+    source = resources.files(__package__).joinpath("clock.js").read_text(encoding="utf-8")
+    rate, length = options.fps, options.composition_duration
+    assert rate is not None
+    config = {
+        "rate": [rate.numerator, rate.denominator],
+        "fps": float(rate),
+        "width": options.width,
+        "height": options.height,
+        "duration": float(length) if length is not None else None,
+        "props": options.props,
+        "seed": options.seed,
+        "epoch": options.epoch_ms,
+    }
+    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
+
+
+def _stack(details: dict[str, Any]) -> str:
+    thrown = details.get("exception", {})
+    described = thrown.get("description") or thrown.get("value")
+    return str(described) if described is not None else str(details.get("text", "an error without words"))

@@ -1,0 +1,232 @@
+"""Children are born here, and always buried here: the only room that spawns, signals and reaps.
+
+A child runs in a session of its own, so that its whole family can be signalled at once, and dies with us by Linux'
+parent-death signal (`setpriv --pdeathsig`). That signal follows the *thread* that spawned, which is why the fork
+happens in the event loop's own thread and not, as in trio, in a worker that ends after a while. One way for asyncio,
+uvloop and trio alike: a pidfd tells the end, and pipes are read and written when they are ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import structlog
+
+from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
+
+TERM_GRACE_SECONDS = 0.5
+"""Between TERM and KILL: Chromium and ffmpeg need some 50 ms to end tidily."""
+
+KILL_GRACE_SECONDS = 5.0
+"""A killed process that is not gone by then hangs in the kernel (a dead disk); we report it and go on."""
+
+LAST_WORDS_BYTES = 2000
+"""How much of a child's standard error an error quotes."""
+
+PIPE_BYTES = 1 << 20
+"""Wished size of a pipe, Linux' limit for ordinary users: fewer wake-ups for pictures of some megabytes."""
+
+POLL_SECONDS = 0.02
+"""How often a child is looked at where there is no pidfd (macOS)."""
+
+_log = structlog.get_logger("asyncrender.process")
+
+
+class Pipe:
+    """Our end of a child's pipe. `receive` returns b"" at the end; `send` raises BrokenPipeError when nobody reads."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        os.set_blocking(fd, False)
+        if sys.platform == "linux":
+            import fcntl
+
+            with contextlib.suppress(OSError):  # the user's pipe quota is used up: the default size does too
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    async def receive(self, max_bytes: int = PIPE_BYTES) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return os.read(self._fd, max_bytes)
+            except BlockingIOError:
+                await anyio.wait_readable(self._fd)
+
+    async def send(self, data: bytes | memoryview) -> None:
+        await anyio.lowlevel.checkpoint()
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            anyio.notify_closing(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Child:
+    """A running program. Made by `supervise`, which also ends it."""
+
+    def __init__(self, argv: Sequence[str], *, stdin: bool, stdout: bool, env: Mapping[str, str] | None) -> None:
+        self.argv = tuple(argv)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child; has no name to be left behind
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        try:
+            self._popen = subprocess.Popen(
+                [*_dies_with_us(), *argv],
+                stdin=pipe if stdin else null,
+                stdout=pipe if stdout else null,
+                stderr=self._stderr,
+                env=env,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._stderr.close()
+            raise
+        self.pid = self._popen.pid
+        self._waiting = anyio.Lock()
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
+        self._stdin = Pipe(os.dup(self._popen.stdin.fileno())) if self._popen.stdin else None
+        self._stdout = Pipe(os.dup(self._popen.stdout.fileno())) if self._popen.stdout else None
+        for file in (self._popen.stdin, self._popen.stdout):
+            if file is not None:
+                file.close()
+
+    @property
+    def stdin(self) -> Pipe:
+        assert self._stdin is not None, "spawned without a pipe as standard input"
+        return self._stdin
+
+    @property
+    def stdout(self) -> Pipe:
+        assert self._stdout is not None, "spawned without a pipe as standard output"
+        return self._stdout
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code; the negative signal number if one ended it; None while it runs or nobody waited."""
+        return self._popen.returncode
+
+    def last_words(self) -> str:
+        """The end of what the child wrote to standard error."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
+        return tail.decode(errors="replace").strip()
+
+    async def wait(self) -> int:
+        """The child's exit code, once it has ended; what it left of its process group is killed."""
+        async with self._waiting:
+            if self._popen.returncode is None:
+                await self._ended()
+                self.signal(signal.SIGKILL)  # before reaping: until then nobody else can have this group number
+                self._popen.wait()
+        return self._popen.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child's whole process group, if the child was not reaped yet."""
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    async def _ended(self) -> None:
+        if self._pidfd >= 0:
+            await anyio.wait_readable(self._pidfd)
+            return
+        while self._runs():
+            await anyio.sleep(POLL_SECONDS)
+
+    def _runs(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    async def bury(self, grace_seconds: float) -> None:
+        """TERM, a short grace, KILL, reaped, pipes closed; also when cancelled meanwhile."""
+        with anyio.CancelScope(shield=True):
+            for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, KILL_GRACE_SECONDS)):
+                if self._popen.returncode is None:
+                    self.signal(number)
+                    with anyio.move_on_after(seconds):
+                        await self.wait()
+        if self._popen.returncode is None:
+            _log.error("a killed process does not end", pid=self.pid, argv=self.argv)
+        for pipe in (self._stdin, self._stdout):
+            if pipe is not None:
+                pipe.close()
+        if self._pidfd >= 0:
+            anyio.notify_closing(self._pidfd)
+            os.close(self._pidfd)
+        self._stderr.close()
+
+
+@asynccontextmanager
+async def supervise(
+    argv: Sequence[str],
+    *,
+    stdin: bool = False,
+    stdout: bool = False,
+    env: Mapping[str, str] | None = None,
+    grace_seconds: float = TERM_GRACE_SECONDS,
+) -> AsyncIterator[Child]:
+    """Run a program for as long as the block lasts; on leaving it, however, the program is ended and reaped.
+
+    `argv[0]` is a path or a name on PATH; MissingTool is not raised here, see `find_tool`.
+    """
+    child = Child(argv, stdin=stdin, stdout=stdout, env=env)
+    try:
+        yield child
+    finally:
+        await child.bury(grace_seconds)
+
+
+async def run(argv: Sequence[str], *, doing: str, idle_seconds: float, deadline: str) -> bytes:
+    """Run a program to its end and return its standard output.
+
+    Raises ToolFailed with its last words if it ends badly, ToolStalled if it writes nothing for `idle_seconds`
+    (whose option is called `deadline`). `doing` begins the error's sentence: "reading music.mp3".
+    """
+    output = bytearray()
+    async with supervise(argv, stdout=True) as child:
+        while True:
+            with anyio.move_on_after(idle_seconds) as waiting:
+                data = await child.stdout.receive()
+            if waiting.cancelled_caught:
+                raise ToolStalled(f"{doing}: {argv[0]} gave no sign of life for {idle_seconds:g} s ({deadline}).")
+            if not data:
+                break
+            output += data
+        await check_exit(child, doing)
+    return bytes(output)
+
+
+async def check_exit(child: Child, doing: str) -> None:
+    """Wait for the child's end; raises ToolFailed unless it ended well."""
+    code = await child.wait()
+    if code:
+        raise ToolFailed(child.argv, returncode=code, stderr=child.last_words(), doing=doing)
+
+
+def find_tool(name: str, *, package: str) -> str:
+    """Absolute path of a program on PATH. Raises MissingTool with the Debian package that brings it."""
+    path = shutil.which(name)
+    if path is None:
+        raise MissingTool(name, install=f"sudo apt-get install {package}", looked="looked in PATH")
+    return path
+
+
+def _dies_with_us() -> tuple[str, ...]:
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
