@@ -25,7 +25,6 @@ AsyncRenderError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 __all__ = [
     "AsyncRenderError",
@@ -59,8 +58,8 @@ class AsyncRenderError(Exception):
     `transient` says that trying again may help; `frame` and `chunk` say where, when that is known.
     """
 
-    exit_code: ClassVar[int] = 1
-    transient: ClassVar[bool] = False
+    exit_code: int = 1
+    transient: bool = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -158,13 +157,18 @@ class MediaError(AsyncRenderError):
 
 
 class ToolFailed(MediaError):
-    """A tool ended badly. Facts: `argv`, `returncode` (negative: the signal), `stderr` (its last words)."""
+    """A tool ended badly. Facts: `argv`, `returncode` (negative: the signal), `stderr` (its last words).
+
+    Transient if a signal ended it: the machine ran out of memory, or somebody killed it.
+    """
 
     def __init__(self, argv: Sequence[str], *, returncode: int, stderr: str, doing: str) -> None:
         how = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
         last = stderr.strip() or "nothing"
         super().__init__(f"{doing}: {argv[0]} {how}. Its last words: {last}")
         self.argv, self.returncode, self.stderr = tuple(argv), returncode, stderr
+        self.transient = returncode < 0
+        self.exit_code = 75 if self.transient else 1
 
 
 class ToolStalled(MediaError):

@@ -13,7 +13,7 @@ import posixpath
 import urllib.parse
 from fractions import Fraction
 from pathlib import PurePath, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from asyncrender import formats
 from asyncrender.errors import InvalidOption
@@ -43,24 +43,29 @@ def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOpti
     """
     folder, name = split_output(output)
     whole = complete(options, name)
-    total, start = _given(whole.frame_count), whole.start_frame
-    url = scene_url(scene, folder)
-    work = f".{name}.asyncrender"
-    muxer = formats.video_codec(whole.video.codec).chunk_muxer
+    total = _given(whole.frame_count)
+    ranges = split_frames(total, whole.concurrency or 1, whole.chunk_frames)
+    return _join(scene_url(scene, folder), folder, name, whole, ranges)
+
+
+def replan(plan: RenderPlan, resolved: RenderOptions) -> RenderPlan:
+    """The same chunks with resolved options: what an executor makes of a plan whose options were not resolved."""
+    whole = complete(resolved, plan.final_output_file)
+    start = plan.options.start_frame
+    ranges = [(chunk.start_frame - start, chunk.frame_count) for chunk in plan.chunks]
+    return _join(plan.composition_url, plan.base, plan.final_output_file, whole, ranges)
+
+
+def _join(url: str, folder: str, name: str, whole: RenderOptions, ranges: list[tuple[int, int]]) -> RenderPlan:
+    work, muxer = f".{name}.asyncrender", formats.video_codec(whole.video.codec).chunk_muxer
     chunk_audio = whole.audio.model_copy(update={"codec": "pcm_s16le", "tracks": ()})
     chunk_whole = whole.model_copy(update={"audio": chunk_audio})
     chunks = []
-    for index, (first, count) in enumerate(split_frames(total, whole.concurrency or 1, whole.chunk_frames)):
-        window = {"start_frame": start + first, "frame_count": count}
-        chunks.append(
-            RenderChunk.model_construct(
-                id=index,
-                start_frame=start + first,
-                frame_count=count,
-                output_file=f"{work}/chunk-{index:05d}.{muxer}",
-                options=chunk_whole.model_copy(update=window),
-            )
-        )
+    for index, (first, count) in enumerate(ranges):
+        window: dict[str, Any] = {"start_frame": whole.start_frame + first, "frame_count": count}
+        options = chunk_whole.model_copy(update=window)
+        file = f"{work}/chunk-{index:05d}.{muxer}"
+        chunks.append(RenderChunk.model_construct(id=index, output_file=file, options=options, **window))
     manifest = tuple(chunk.output_file for chunk in chunks)
     joined = f"{work}/concat.{muxer}"
     copied = whole.video.model_copy(update={"codec": "copy"})
@@ -68,7 +73,7 @@ def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOpti
         fingerprint=fingerprint(url, whole),
         composition_url=url,
         base=folder,
-        total_frames=total,
+        total_frames=_given(whole.frame_count),
         options=whole,
         chunks=tuple(chunks),
         concat_manifest=manifest,

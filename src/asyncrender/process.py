@@ -20,9 +20,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
-import structlog
 
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
+from asyncrender.log import get_logger
 
 TERM_GRACE_SECONDS = 0.5
 """Between TERM and KILL: Chromium and ffmpeg need some 50 ms to end tidily."""
@@ -39,7 +39,7 @@ PIPE_BYTES = 1 << 20
 POLL_SECONDS = 0.02
 """How often a child is looked at where there is no pidfd (macOS)."""
 
-_log = structlog.get_logger("asyncrender.process")
+_log = get_logger("asyncrender.process")
 
 
 class Pipe:

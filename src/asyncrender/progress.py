@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from asyncrender.errors import AsyncRenderError
-
 Stage = Literal["prepare", "render", "concat", "mix", "done"]
 STAGES: tuple[Stage, ...] = ("prepare", "render", "concat", "mix", "done")
 
@@ -109,6 +107,8 @@ class ChunkResult:
     seconds: float
     capture: str
     """The path its frames took: beginframe or screenshot."""
+    warnings: tuple[str, ...] = ()
+    """What its page complained of: missing images, answered dialogs."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ class Finished:
 class Failed:
     """Terminal event: the render failed."""
 
-    error: AsyncRenderError
+    error: Exception
+    """An AsyncRenderError, unless it is a defect."""
 
 
 @dataclass(frozen=True)

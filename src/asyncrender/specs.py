@@ -69,9 +69,8 @@ def parse_rate(value: Any) -> Fraction:
 
 def parse_seconds(value: Any) -> Fraction:
     """A time in seconds, not negative; also a `timedelta`."""
-    if isinstance(value, timedelta):
-        return Fraction(value // timedelta(microseconds=1), 1_000_000)
-    seconds = exact_number(value)
+    is_delta = isinstance(value, timedelta)
+    seconds = Fraction(value // timedelta(microseconds=1), 1_000_000) if is_delta else exact_number(value)
     if seconds < 0:
         raise ValueError(f"{value!r} is negative; a time is 0 or more seconds")
     return seconds
@@ -187,7 +186,6 @@ class Environment(Model):
     asyncrender: str
     browser: str
     """Product and version, such as "HeadlessChrome/156.0.8078.79"."""
-    browser_path: str
     ffmpeg: str
     notes: tuple[str, ...] = ()
     """Why each choice was made, a sentence each."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocked
 from asyncrender.plan import chunk_key
-from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
 LOCK_NAME = "lock"
 PART_SUFFIX = ".part"
@@ -128,20 +128,57 @@ class Workspace:
         replace(note, _sidecar(path))
         return sidecar
 
-    def sweep(self, keep: set[int]) -> None:
-        """Remove all but the lock and the chunks with these ids: parts, strangers, outdated chunks."""
+    def sweep(self, *, keep_chunks: bool) -> None:
+        """Remove what is not a finished chunk of this plan."""
         kept = {LOCK_NAME}
-        for path in (self.file(chunk) for chunk in self._plan.chunks if chunk.id in keep):
-            kept |= {path.name, _sidecar(path).name}
+        if keep_chunks:
+            kept.add(self._record.name)
+            for path in (self.file(chunk) for chunk in self._plan.chunks if self._claimed(chunk)):
+                kept |= {path.name, _sidecar(path).name}
         with contextlib.suppress(FileNotFoundError):
             for path in self.work.iterdir():
                 if path.name not in kept and not path.is_dir():
                     path.unlink(missing_ok=True)
 
+    def recorded_options(self) -> RenderOptions | None:
+        """What was resolved for this plan by whoever worked on it first."""
+        try:
+            return RenderOptions.model_validate_json(self._record.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def record_options(self, resolved: RenderOptions, *, replace_old: bool) -> RenderOptions:
+        """Record what was resolved, and give what counts: without `replace_old` the first record wins."""
+        note = self.part(self._record)
+        note.write_text(resolved.model_dump_json())
+        try:
+            if replace_old:
+                note.replace(self._record)
+            else:
+                self._record.hardlink_to(note)
+        except FileExistsError:
+            return self.recorded_options() or resolved
+        finally:
+            note.unlink(missing_ok=True)
+        return resolved
+
+    @property
+    def _record(self) -> Path:
+        return self.work / "resolved.json"
+
+    def _claimed(self, chunk: RenderChunk) -> bool:
+        """Whether a sidecar vouches for the chunk; what is in the file is not looked at."""
+        try:
+            sidecar = Sidecar.model_validate_json(_sidecar(self.file(chunk)).read_bytes())
+        except (OSError, ValidationError):
+            return False
+        return sidecar.key == chunk_key(self._plan.fingerprint, chunk) and self.file(chunk).exists()
+
     def remove_if_empty(self) -> None:
-        """Remove the folder if nothing but the lock is in it."""
+        """Remove the folder if it holds no chunk: nothing but the lock and what was resolved."""
         with contextlib.suppress(OSError):
-            if {path.name for path in self.work.iterdir()} <= {LOCK_NAME}:
+            if {path.name for path in self.work.iterdir()} <= {LOCK_NAME, self._record.name}:
+                self._record.unlink(missing_ok=True)
                 (self.work / LOCK_NAME).unlink(missing_ok=True)
                 self.work.rmdir()
 

@@ -10,6 +10,8 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -18,13 +20,17 @@ import anyio
 from asyncrender.browser.launch import open_browser
 from asyncrender.browser.page import Page, open_page, scene_address
 from asyncrender.browser.server import open_server
-from asyncrender.errors import PageStalled
-from asyncrender.specs import RenderOptions
+from asyncrender.errors import BrowserError, BrowserLaunchFailed, PageStalled
+from asyncrender.specs import BrowserOptions, RenderOptions
+from asyncrender.specs import Capture as CaptureName
 
 PNG = {"format": "png", "optimizeForSpeed": True}
 
 TICKS_LEAD_SECONDS = 10
 """Frame times must lie beyond the machine's monotonic clock, or the document's timeline stays at zero."""
+
+PROBE_SECONDS = 10.0
+"""A browser that can draw on demand draws an empty page in some 30 ms."""
 
 LOADING_TICK_MS = 1.0
 """Distance of the frames drawn while the page loads: short, because nothing shall happen in them."""
@@ -118,3 +124,56 @@ async def open_capture(options: RenderOptions, composition_url: str, base: Path)
         if isinstance(camera, _BeginFrame):
             camera.interval_ms = float(1000 / options.fps)
         yield Capture(page, camera, options.timeouts.frame)
+
+
+async def read_meta(options: RenderOptions, url: str) -> str:
+    """What a remote page's `<meta name="asyncrender">` says; "" without one. Raises as `open_capture` does."""
+    sized = options.model_copy(update={"width": options.width or 1280, "height": options.height or 720})
+    timed = sized.model_copy(update={"fps": sized.fps or Fraction(30)})
+    async with open_capture(timed, url, Path()) as capture:
+        selector = "document.querySelector('meta[name=asyncrender i]')?.content ?? ''"
+        return str(await capture.page.evaluate(selector))
+
+
+@dataclass(frozen=True)
+class CaptureProbe:
+    """What a throw-away page showed."""
+
+    capture: CaptureName
+    version: str
+    note: str
+
+
+async def probe_capture(options: BrowserOptions, *, wished: CaptureName | None, launch_seconds: float) -> CaptureProbe:
+    """Which way of capturing this browser knows. With `wished` only that one is tried.
+
+    Raises MissingTool, BrowserLaunchFailed (also where the wished path does not work).
+    """
+    if wished == "screenshot":
+        return await _probe_screenshot(options, launch_seconds, "screenshots were asked for")
+    try:
+        version = await _probe_begin_frame(options, launch_seconds)
+        return CaptureProbe("beginframe", version, "frames come by BeginFrame: a probe page was drawn")
+    except (BrowserError, TimeoutError) as error:
+        reason = str(error) or "a probe page was not drawn in time"
+        if wished == "beginframe":
+            raise BrowserLaunchFailed(f"capture='beginframe' does not work with this browser: {reason}") from None
+        return await _probe_screenshot(options, launch_seconds, f"frames come by screenshots: {reason}")
+
+
+async def _probe_begin_frame(options: BrowserOptions, launch_seconds: float) -> str:
+    async with open_browser(options, capture="beginframe", launch_seconds=launch_seconds) as browser:
+        with anyio.fail_after(PROBE_SECONDS):
+            call = browser.connection.call
+            target = {"url": "about:blank", "width": 64, "height": 64, "enableBeginFrameControl": True}
+            attach = {"targetId": (await call("Target.createTarget", target))["targetId"], "flatten": True}
+            session = (await call("Target.attachToTarget", attach))["sessionId"]
+            ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
+            frame = {"frameTimeTicks": ticks, "interval": 1000 / 30}
+            await call("HeadlessExperimental.beginFrame", frame, session)
+        return browser.version
+
+
+async def _probe_screenshot(options: BrowserOptions, launch_seconds: float, note: str) -> CaptureProbe:
+    async with open_browser(options, capture="screenshot", launch_seconds=launch_seconds) as browser:
+        return CaptureProbe("screenshot", browser.version, note)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import structlog
 
 from asyncrender.browser.launch import Browser
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.errors import BrowserCrashed, PageNotReady, PageStalled, PageThrew, SceneNotFound
+from asyncrender.log import get_logger
 from asyncrender.plan import is_url
 from asyncrender.specs import RenderOptions
 
@@ -36,7 +36,7 @@ STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationR
 URL_SHOWN_CHARS = 200
 """A data: URL in a message would bury it."""
 
-_log = structlog.get_logger("asyncrender.page")
+_log = get_logger("asyncrender.page")
 
 
 class Page:

@@ -11,6 +11,7 @@ import mimetypes
 import os
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,10 +24,10 @@ from urllib.parse import quote, unquote_to_bytes
 import anyio
 import anyio.to_thread
 import h11
-import structlog
 from anyio.abc import Listener, SocketAttribute, SocketStream, TaskGroup
 
 from asyncrender.errors import SceneNotFound, single_error
+from asyncrender.log import get_logger
 
 HOST = "scene.localhost"
 ORIGIN = f"http://{HOST}"
@@ -46,6 +47,8 @@ META_BYTES = 1024
 
 _META_CHARSET = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([^\s\"'/>;]+)", re.IGNORECASE)
 _RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
+
+_FORBIDDEN = re.compile(r"^(\.|$)|[/\\\0]")
 
 # an instance of its own, because the module's functions know what is written in the machine's /etc/mime.types
 _TYPES = mimetypes.MimeTypes(filenames=()).types_map[True] | {
@@ -75,7 +78,7 @@ _TYPES = mimetypes.MimeTypes(filenames=()).types_map[True] | {
 }
 _UTF8_TYPES = ("application/json", "text/css", "text/html", "text/javascript")
 
-_log = structlog.get_logger("asyncrender.server")
+_log = get_logger("asyncrender.server")
 
 
 @dataclass(frozen=True)
@@ -91,16 +94,15 @@ class SceneServer:
 @dataclass(frozen=True)
 class _Scene:
     page: Path | bytes
-    folder: Path | None
-    """Free of symlinks; None for a page without a folder."""
-    url_path: bytes
-    secret: bytes
+    folder: Path
+    """Free of symlinks; a page given as bytes has none that is looked into."""
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class _Answer:
     status: int
-    headers: Mapping[str, str | bytes]
+    headers: Mapping[str, str]
     body: BinaryIO
     """Stands at the first byte to send."""
     length: int
@@ -110,44 +112,47 @@ class _Answer:
 async def open_server(scene: Path | bytes) -> AsyncIterator[SceneServer]:
     """Serve a scene for as long as the block lasts; leaving it ends every connection at once.
 
-    A path: its folder is served, and nothing outside of it; of a folder, its index.html is the scene.
+    A path: its folder is served, and nothing outside of it; of a folder, `index.html` is the scene.
     Bytes: the HTML text, in UTF-8, of a page without a folder, at `/`. Raises SceneNotFound.
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
     served = await anyio.to_thread.run_sync(_look, scene, secret.encode())
     failure: BaseException | None = None
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.extra(SocketAttribute.local_port)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_accept, listener.listeners[0], partial(_serve, served), tasks)
-                yield SceneServer(port, secret, ORIGIN + served.url_path.decode())
+                tasks.start_soon(_accept, served, listener.listeners[0], tasks)
+                yield SceneServer(listener.extra(SocketAttribute.local_port), secret, _url(served))
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             failure = single_error(group)
     if failure is not None:
-        raise failure  # out here, so that the body's error keeps its own cause and context
+        raise failure  # only out here, so that the body's error keeps its own cause and context
 
 
 def _look(scene: Path | bytes, secret: bytes) -> _Scene:
     if isinstance(scene, bytes):
-        return _Scene(scene, None, b"/", secret)
-    page, url_path = scene, b"/" + quote(os.fsencode(scene.name), safe="").encode()
-    if scene.is_dir():
-        page, url_path = scene / "index.html", b"/"
+        return _Scene(scene, Path(), secret)
     try:
-        with page.open("rb"):
-            return _Scene(page.absolute(), page.parent.resolve(strict=True), url_path, secret)
-    except OSError as error:
-        raise SceneNotFound("scene", str(scene), f"it must be a page that can be read; {error.strerror}") from error
+        page = scene.absolute() / "index.html" if scene.is_dir() else scene.absolute()
+        if not stat.S_ISREG(page.stat().st_mode) or not os.access(page, os.R_OK):
+            raise PermissionError(f"{page} is not a file, or not for us to read")
+        return _Scene(page, page.parent.resolve(strict=True), secret)
+    except (OSError, ValueError) as error:
+        raise SceneNotFound("scene", str(scene), f"it has to be a file that can be read: {error}") from None
 
 
-async def _accept(listener: Listener[SocketStream], serve: partial[object], tasks: TaskGroup) -> None:
+def _url(scene: _Scene) -> str:
+    name = scene.page.name if isinstance(scene.page, Path) else ""
+    return f"{ORIGIN}/{quote(os.fsencode(name), safe='')}"
+
+
+async def _accept(scene: _Scene, listener: Listener[SocketStream], tasks: TaskGroup) -> None:
     while True:
         try:
-            await listener.serve(serve, tasks)
+            await listener.serve(partial(_serve, scene), tasks)
         except (OSError, anyio.BrokenResourceError) as error:
-            _log.warning("no connection could be accepted", error=repr(error))
+            _log.warning("a connection could not be accepted", error=repr(error))
             await anyio.sleep(ACCEPT_PAUSE_SECONDS)
 
 
@@ -158,7 +163,7 @@ async def _serve(scene: _Scene, stream: SocketStream) -> None:
             await _converse(scene, stream)
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         pass  # the client went away, as a <video> does at every seek
-    except Exception:  # the page sees a failed request; the other connections shall see nothing
+    except Exception:  # the page sees that one request fail; its other connections shall see nothing
         _log.exception("a request could not be answered")
 
 
@@ -169,13 +174,13 @@ async def _converse(scene: _Scene, stream: SocketStream) -> None:
             answer = await anyio.to_thread.run_sync(_answer, scene, request)
             await _send(http, stream, answer, bodiless=request.method == b"HEAD")
             while isinstance(await _receive(http, stream), h11.Data):
-                pass  # the body of a POST, so that its sender reads our answer and sees no reset
+                pass  # the body of a POST: unread, it would turn our answer into a reset
             if http.our_state is not h11.DONE:
                 return
             http.start_next_cycle()
     except h11.RemoteProtocolError as error:
         if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await _send(http, stream, _status(error.error_status_hint, connection="close"), bodiless=False)
+            await _send(http, stream, _status(error.error_status_hint, {"Connection": "close"}), bodiless=False)
 
 
 async def _receive(http: h11.Connection, stream: SocketStream) -> object:
@@ -189,6 +194,8 @@ async def _receive(http: h11.Connection, stream: SocketStream) -> object:
 
 async def _send(http: h11.Connection, stream: SocketStream, answer: _Answer, *, bodiless: bool) -> None:
     headers = {"Cache-Control": "no-store", **answer.headers}
+    if answer.status != HTTPStatus.NO_CONTENT:  # which must not have one (RFC 9110, 8.6)
+        headers["Content-Length"] = str(answer.length)
     left = 0 if bodiless else answer.length
     with answer.body as body:
         await stream.send(http.send(h11.Response(status_code=answer.status, headers=list(headers.items()))) or b"")
@@ -196,29 +203,30 @@ async def _send(http: h11.Connection, stream: SocketStream, answer: _Answer, *, 
             piece = await anyio.to_thread.run_sync(body.read, min(left, PIECE_BYTES))
             if not piece:
                 raise EOFError(f"{body.name} became shorter while it was sent")
-            await stream.send(http.send(h11.Data(piece)) or b"")
+            await stream.send(http.send(h11.Data(data=piece)) or b"")
             left -= len(piece)
     http.send(h11.EndOfMessage())
 
 
 def _answer(scene: _Scene, request: h11.Request) -> _Answer:
-    """Decides about one request. Looks at the disk, so it runs in a thread."""
+    """Decide about one request. It looks at the disk, and so runs in a thread."""
     headers = dict(request.headers)
     if headers.get(b"host", b"").lower() != HOST.encode() or not _has_secret(scene, headers.get(b"cookie", b"")):
         _log.warning("a stranger was turned away", host=headers.get(b"host"), target=request.target)
         return _status(HTTPStatus.FORBIDDEN)
     if request.method not in (b"GET", b"HEAD"):
-        return _status(HTTPStatus.METHOD_NOT_ALLOWED, allow="GET, HEAD")
+        return _status(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
     path, mark, query = request.target.partition(b"?")
-    if isinstance(scene.page, bytes) and path == scene.url_path:
-        return _Answer(200, _headers(len(scene.page), "text/html; charset=utf-8"), io.BytesIO(scene.page), len(scene.page))
+    if path == b"/" and isinstance(scene.page, bytes):
+        return _Answer(200, {"Content-Type": "text/html; charset=utf-8"}, io.BytesIO(scene.page), len(scene.page))
     try:
         file = _find(scene, path)
         if file.is_dir():
-            return _status(HTTPStatus.MOVED_PERMANENTLY, location=path + b"/" + mark + query)
-        ranged = request.method == b"GET" and b"if-range" not in headers  # no validator of ours can match (RFC 9110, 13.1.5)
-        return _file(file, headers.get(b"range", b"") if ranged else b"")
-    except OSError:
+            return _status(HTTPStatus.MOVED_PERMANENTLY, {"Location": (path + b"/" + mark + query).decode()})
+        # If-Range asks for the whole unless a validator matches, and we never gave one (RFC 9110, 13.1.5)
+        whole = request.method == b"HEAD" or b"if-range" in headers
+        return _file(file, b"" if whole else headers.get(b"range", b""))
+    except (FileNotFoundError, PermissionError):
         return _status(HTTPStatus.NO_CONTENT if path == b"/favicon.ico" else HTTPStatus.NOT_FOUND)
 
 
@@ -228,8 +236,60 @@ def _has_secret(scene: _Scene, cookies: bytes) -> bool:
 
 
 def _find(scene: _Scene, path: bytes) -> Path:
-    """The file a URL's path names. Raises FileNotFoundError for what is not there and for what is nobody's business."""
-    if path == scene.url_path and isinstance(scene.page, Path):
-        return scene.page
-    names = [os.fsdecode(unquote_to_bytes(name)) for name in path.split(b"/")]
-    ...
+    """What a URL's path names. Raises FileNotFoundError also for what is there, but not the page's business."""
+    root, *names = (os.fsdecode(unquote_to_bytes(name)) for name in path.split(b"/"))
+    names[-1:] = [name or "index.html" for name in names[-1:]]
+    if root or isinstance(scene.page, bytes):
+        raise FileNotFoundError(path)
+    if names == [scene.page.name]:
+        return scene.page  # the user named it, be it hidden or a link to elsewhere
+    if any(_FORBIDDEN.search(name) for name in names):
+        raise FileNotFoundError(path)
+    try:
+        file = scene.folder.joinpath(*names).resolve(strict=True)
+        inside = file.relative_to(scene.folder)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: symlinks in a circle, before Python 3.13
+        raise FileNotFoundError(path) from error
+    if any(name.startswith(".") for name in inside.parts) or not (file.is_file() or file.is_dir()):
+        raise FileNotFoundError(path)
+    return file
+
+
+def _file(file: Path, wanted: bytes) -> _Answer:
+    size = file.stat().st_size
+    part = _part(wanted, size)
+    if part is not None and not part:
+        return _status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, {"Content-Range": f"bytes */{size}"})
+    headers = {"Content-Type": _content_type(file), "Accept-Ranges": "bytes"}
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    status, part = (HTTPStatus.OK, range(size)) if part is None else (HTTPStatus.PARTIAL_CONTENT, part)
+    body = file.open("rb")
+    body.seek(part.start)
+    return _Answer(status, headers, body, len(part))
+
+
+def _part(wanted: bytes, size: int) -> range | None:
+    """The bytes a Range header asks for. None: all of them, as for whatever is not one plain range (RFC 9110, 14.2)."""
+    match = _RANGE.fullmatch(wanted)
+    first, last = match.groups() if match else (b"", b"")
+    if not first:
+        return range(max(0, size - int(last)), size) if last else None
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, size) if last else size)
+
+
+def _content_type(file: Path) -> str:
+    kind = _TYPES.get(file.suffix.lower(), "application/octet-stream")
+    if kind == "text/html":
+        with file.open("rb") as page:
+            named = _META_CHARSET.search(page.read(META_BYTES))
+        if named and named[1].lower() not in (b"utf-8", b"utf8"):
+            return kind
+    return f"{kind}; charset=utf-8" if kind in _UTF8_TYPES else kind
+
+
+def _status(status: int, headers: Mapping[str, str] | None = None) -> _Answer:
+    text = b"" if status == HTTPStatus.NO_CONTENT else HTTPStatus(status).phrase.encode()
+    return _Answer(status, {"Content-Type": "text/plain", **(headers or {})}, io.BytesIO(text), len(text))

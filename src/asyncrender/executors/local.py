@@ -1,0 +1,88 @@
+"""Chunks on this machine: as many workers as the plan says, each with a browser and a contiguous run of chunks.
+
+A transient failure (a browser or an encoder died) is tried again, with a fresh browser, from the first chunk that is
+not finished; any other ends the render, its siblings first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+
+from asyncrender.chunk import render_chunks
+from asyncrender.errors import AsyncRenderError, single_error
+from asyncrender.log import get_logger
+from asyncrender.progress import ChunkBegan, ChunkResult, Event
+from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.workspace import Sidecar
+
+MAX_ATTEMPTS = 3
+"""Of one chunk. What fails three times in fresh browsers is no accident."""
+
+BACKOFF_SECONDS = 0.25
+"""Before the second attempt; doubled for each further one."""
+
+_log = get_logger("asyncrender.executor")
+
+
+class LocalExecutor:
+    """Runs chunks in this process' children. Renders that share a `limiter` share its tokens: one for each browser."""
+
+    def __init__(self, limiter: anyio.CapacityLimiter | None = None) -> None:
+        self._limiter = limiter
+
+    async def run(
+        self, plan: RenderPlan, chunks: Sequence[RenderChunk], emit: Callable[[Event], None]
+    ) -> list[ChunkResult]:
+        """Render the chunks, publish each in the work folder, and say how each came to be. Raises the first failure."""
+        results: list[ChunkResult] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+                for part in split_runs(chunks, plan.options.concurrency or 1):
+                    tasks.start_soon(self._work, plan, part, emit, results)
+        except BaseExceptionGroup as group:
+            raise single_error(group) from None
+        return results
+
+    async def _work(
+        self,
+        plan: RenderPlan,
+        chunks: Sequence[RenderChunk],
+        emit: Callable[[Event], None],
+        results: list[ChunkResult],
+    ) -> None:
+        left, attempts = list(chunks), 1
+
+        def finished(chunk: RenderChunk, sidecar: Sidecar, seconds: float) -> None:
+            nonlocal attempts
+            results.append(ChunkResult(chunk.id, attempts, seconds, sidecar.capture, sidecar.warnings))
+            left.remove(chunk)
+            attempts = 1
+            if left:
+                emit(ChunkBegan(left[0].id, attempts))
+
+        async with AsyncExitStack() as stack:
+            if self._limiter is not None:
+                await stack.enter_async_context(self._limiter)
+            while left:
+                emit(ChunkBegan(left[0].id, attempts))
+                try:
+                    await render_chunks(plan, list(left), Path(plan.base), emit=emit, on_finished=finished)
+                except AsyncRenderError as error:
+                    if not error.transient or attempts == MAX_ATTEMPTS:
+                        raise
+                    _log.warning("a chunk is tried again", chunk=left[0].id, attempt=attempts, reason=str(error))
+                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (attempts - 1))
+                    attempts += 1
+
+
+def split_runs(chunks: Sequence[RenderChunk], workers: int) -> list[Sequence[RenderChunk]]:
+    """Contiguous runs of chunks, one for each worker, none empty, sizes differing by at most one."""
+    count = min(workers, len(chunks))
+    size, larger = divmod(len(chunks), count) if count else (0, 0)
+    starts = [index * size + min(index, larger) for index in range(count + 1)]
+    return [chunks[start:end] for start, end in pairwise(starts)]

@@ -1,0 +1,63 @@
+"""Pictures go into one ffmpeg and come out as one chunk. This room knows nothing of pages, plans and work folders."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from asyncrender import process
+from asyncrender.media import ffmpeg, graphs
+from asyncrender.specs import RenderOptions
+
+DEADLINE = "timeouts.encode"
+
+
+class Encoder:
+    """A running encoder. Made by `open_encoder`, which also ends it."""
+
+    def __init__(self, child: process.Child, doing: str, idle_seconds: float) -> None:
+        self._child, self._doing, self._idle_seconds = child, doing, idle_seconds
+        self.frames = 0
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    async def write(self, picture: bytes | memoryview) -> None:
+        """Hand over the next frame, a PNG; returns when ffmpeg has taken it in.
+
+        Raises ToolStalled after `timeouts.encode`, ToolFailed or DiskFull with ffmpeg's last words if it has died.
+        """
+        with anyio.move_on_after(self._idle_seconds) as waiting:
+            try:
+                await self._child.stdin.send(picture)
+            except BrokenPipeError:
+                await self._died()
+        if waiting.cancelled_caught:
+            raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE)
+        self.frames += 1
+
+    async def finish(self) -> None:
+        """No further frames: wait until the chunk is written. Raises as `write` does."""
+        self._child.stdin.close()
+        await ffmpeg.check_exit(self._child, doing=self._doing, idle_seconds=self._idle_seconds, deadline=DEADLINE)
+
+    async def _died(self) -> None:
+        """The pipe only broke because of something else: say that."""
+        await self._child.wait()
+        raise ffmpeg.failure(self._child, self._doing) from None
+
+
+@asynccontextmanager
+async def open_encoder(options: RenderOptions, output: Path, *, muxer: str) -> AsyncIterator[Encoder]:
+    """An ffmpeg that makes `output` (overwritten) out of the pictures written to it.
+
+    `options` are complete (`plan.complete`), `muxer` is ffmpeg's name of the container. Leaving the block without
+    `finish()` ends ffmpeg at once; what it left of `output` is the caller's to remove. Raises MissingTool.
+    """
+    argv = graphs.encode_argv(options, ffmpeg=ffmpeg.find(), muxer=muxer, output=str(output))
+    async with process.supervise(argv, stdin=True) as child:
+        yield Encoder(child, f"encoding {output.name}", options.timeouts.encode)

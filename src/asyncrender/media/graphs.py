@@ -1,0 +1,366 @@
+"""A spec becomes an ffmpeg command line: the only room that knows ffmpeg-python. Pure: it never looks at the machine.
+
+Everything counted in samples and frames is an integer here, everything else an exact rational, so that no number is
+ever written in exponent form and nothing is rounded twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import ffmpeg as ffmpeg_python
+from ffmpeg.nodes import InputNode
+
+from asyncrender import formats
+from asyncrender.specs import AudioOptions, AudioTrack, RenderOptions, VideoOptions
+
+QUIET = ("-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats")
+
+PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
+"""Twice a second a line on standard output: progress, and a sign of life."""
+
+LEAST_TIME_SCALE = 10_000
+"""Ticks per second below which players round oddly; ffmpeg's own mov muxer has the same bound."""
+
+X265_FRAME_THREADS = 16
+"""x265 takes no more (X265_MAX_FRAME_THREADS)."""
+
+CODED_SAMPLES = {"aac": (1024, 1024), "libmp3lame": (1152, 1105), "libopus": (960, 312)}
+"""Samples of one packet, and those the encoder itself puts before the first (libopus: at 48 kHz)."""
+
+LOSSY_AUDIO = ("aac", "libmp3lame", "libopus", "libvorbis")
+
+TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=FR+FC"}
+"""Out of mono or stereo; a channel that is not there adds nothing."""
+
+RGB = ("bgr0", "gbrp")
+
+TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+TAGS = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709"}
+
+
+@dataclass(frozen=True)
+class MixCommand:
+    """The mix as ffmpeg takes it. `graph` is what must stand in the `graph_file`; None where no sound is mixed."""
+
+    argv: list[str]
+    graph: str | None
+
+
+def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str) -> list[str]:
+    """PNG pictures on standard input become one chunk: a closed run of frames on an exact time base.
+
+    `options` are complete (`plan.complete`); `muxer` is ffmpeg's name of the chunk's container.
+    """
+    video, fps = options.video, rate(options)
+    source = ["-f", "image2pipe", "-framerate", decimal_or_ratio(fps), "-c:v", "png", "-i", "pipe:0"]
+    return [
+        *(ffmpeg, *QUIET, "-y", *source),
+        *("-map", "0:v:0", "-an", "-fps_mode", "cfr", "-r", decimal_or_ratio(fps)),
+        *_picture(video),
+        *("-c:v", video.codec, *_quality(video), *_codec_settings(video, key_interval(video, fps))),
+        *_sample_entry(video.codec, muxer),
+        *("-fflags", "+bitexact", "-flags:v", "+bitexact+cgop"),
+        *_time_scale_argv(muxer, fps, None),
+        *("-f", muxer, local(output)),
+    ]
+
+
+def concat_script(files: Sequence[str]) -> str:
+    """The concat demuxer's list (https://ffmpeg.org/ffmpeg-formats.html#concat-1) of local files, in order."""
+    return "ffconcat version 1.0\n" + "".join(f"file {quote(local(file))}\n" for file in files)
+
+
+def concat_argv(options: RenderOptions, *, ffmpeg: str, script: str, muxer: str, output: str) -> list[str]:
+    """Chunks become one file, streams copied.
+
+    The concat demuxer counts the chunks' lengths in microseconds and so drifts; frames are put back on their grid by
+    number, sound by sample count. Within a packet pts - dts is free of that drift.
+    """
+    fps = rate(options)
+    frame = f"(1/({fps.numerator}/{fps.denominator}*TB))"
+    dts = f"STARTDTS+round(N*{frame})"
+    pts = f"STARTDTS+round((N+round((PTS-DTS)/{frame}))*{frame})"
+    return [
+        *(ffmpeg, *QUIET, "-y", *PROGRESS, "-f", "concat", "-safe", "0", "-i", local(script)),
+        *("-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"),
+        *("-bsf:v", f"setts=dts={dts}:pts={pts}"),
+        *("-bsf:a", r"setts=ts=if(N\,PREV_OUTPTS+PREV_OUTDURATION\,STARTPTS)"),
+        *("-map_metadata", "-1", "-fflags", "+bitexact"),
+        *_time_scale_argv(muxer, fps, None),
+        *("-f", muxer, local(output)),
+    ]
+
+
+def mix_argv(
+    options: RenderOptions,
+    *,
+    ffmpeg: str,
+    ffmpeg_major: int,
+    joined: str,
+    joined_has_audio: bool,
+    total_frames: int,
+    output: str,
+    output_name: str,
+    graph_file: str | None,
+) -> MixCommand:
+    """The joined pictures are copied, all sound is mixed once, into the container that `output_name` ends with.
+
+    The sound holds exactly round(total_frames × sample_rate ÷ fps) samples. The graph goes into `graph_file`, because
+    many tracks overflow the command line; with None it stays in the command. `ffmpeg_major` decides how it is named.
+    """
+    audio, holder = options.audio, formats.container(output_name)
+    joined_node = InputNode("input", kwargs={"filename": local(joined)})
+    streams = [joined_node.stream(selector="v:0")]
+    settings = {"c:v": "copy", "map_metadata": "-1", "map_chapters": "-1", "fflags": "+bitexact"}
+    settings |= _tags(options.video)  # which NUT does not carry
+    # Sound begins before zero, by the encoder's own delay; moving everything instead would delay the pictures.
+    settings |= {"avoid_negative_ts": "disabled"}
+    if holder.muxer in formats.MPEG_4_PART_14:
+        settings |= {"movflags": "+faststart"}
+    has_sound = not audio.muted and (bool(audio.tracks) or joined_has_audio)
+    clock = audio.sample_rate if has_sound else None
+    settings |= _pairs(_time_scale_argv(holder.muxer, rate(options), clock))
+    if has_sound:
+        window = Window.of(options, total_frames)
+        own = joined_node.stream(selector="a:0") if joined_has_audio and options.mix_input_audio else None
+        lead = _lead_samples(audio, holder.muxer, window.samples)
+        streams.append(_mixed(options, window, own=own, lead=lead))
+        settings |= _audio_settings(audio, holder.muxer, lead + window.samples)
+    out = ffmpeg_python.output(*streams, local(output), format=holder.muxer, **settings)
+    argv: list[str] = ffmpeg_python.compile(out, cmd=[ffmpeg, *QUIET, "-y", *PROGRESS])
+    return _graph_into_file(argv, graph_file, ffmpeg_major)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rendered part of the composition, in samples of the composition's clock."""
+
+    start: int
+    samples: int
+    composition_end: int | None
+
+    @classmethod
+    def of(cls, options: RenderOptions, total_frames: int) -> Window:
+        per_second, fps = options.audio.sample_rate, rate(options)
+        end = options.composition_duration
+        return cls(
+            start=round(options.start_frame * per_second / fps),
+            samples=round(total_frames * per_second / fps),
+            composition_end=None if end is None else round(end * per_second),
+        )
+
+
+def time_scale(fps: Fraction) -> int:
+    """Ticks per second, a whole number of them in every frame: the rate's numerator, doubled until it is enough."""
+    ticks = fps.numerator
+    while ticks < LEAST_TIME_SCALE:
+        ticks *= 2
+    return ticks
+
+
+def key_interval(video: VideoOptions, fps: Fraction) -> int:
+    """Frames from one key frame to the next."""
+    return max(1, round(Fraction(video.key_frame_seconds) * fps))
+
+
+def decimal(value: float) -> str:
+    """A number as ffmpeg reads it everywhere: never in exponent form."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def decimal_or_ratio(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
+
+
+def local(path: str) -> str:
+    """A path that ffmpeg cannot take for a protocol or an option (`a:b.mp3`, `-x.mp3`)."""
+    return f"file:{path}"
+
+
+def quote(text: str) -> str:
+    """As ffmpeg's own quoting wants it (https://ffmpeg.org/ffmpeg-utils.html#Quoting-and-escaping)."""
+    return "'" + text.replace("'", r"'\''") + "'"
+
+
+def rate(options: RenderOptions) -> Fraction:
+    """The exact frame rate of complete options."""
+    if options.fps is None:
+        raise ValueError("the options are not complete: fps is unset")
+    return options.fps
+
+
+def _pairs(argv: Sequence[str]) -> dict[str, str]:
+    return {name.removeprefix("-"): value for name, value in zip(argv[::2], argv[1::2], strict=True)}
+
+
+def _picture(video: VideoOptions) -> list[str]:
+    if video.pixel_format in RGB:
+        return ["-vf", f"format={video.pixel_format}"]
+    named = ":".join(f"{name}={value}" for name, value in TAGS.items())
+    graph = f"{TO_BT709},format={video.pixel_format},setparams={named}:range=tv"
+    return ["-vf", graph, *(word for name, value in _tags(video).items() for word in (f"-{name}", value))]
+
+
+def _tags(video: VideoOptions) -> dict[str, str]:
+    return {} if video.pixel_format in RGB else {**TAGS, "color_range": "tv"}
+
+
+def _quality(video: VideoOptions) -> list[str]:
+    preset = ["-preset", video.preset] if video.preset is not None else []
+    if video.bitrate is not None:
+        return [*preset, "-b:v", video.bitrate]
+    if video.crf is None:
+        return preset
+    # Without it libvpx and libaom keep to their default bit rate and take crf for a lower bound.
+    unbounded = ["-b:v", "0"] if video.codec in {"libvpx", "libvpx-vp9", "libaom-av1"} else []
+    return [*preset, "-crf", decimal(video.crf), *unbounded]
+
+
+def _codec_settings(video: VideoOptions, interval: int) -> list[str]:
+    """Closed groups of pictures, and every choice that would otherwise follow from the machine's core count."""
+    threads, group = str(video.threads), ["-g", str(interval)]
+    match video.codec:
+        case "libx264":
+            closed = "scenecut=0:open-gop=0"
+            return [*group, "-keyint_min", str(interval), "-x264-params", closed, "-threads", threads]
+        case "libx265":
+            frame_threads = min(video.threads, X265_FRAME_THREADS)
+            closed = f"keyint={interval}:min-keyint={interval}:scenecut=0:open-gop=0"
+            pool = f"pools={threads}:frame-threads={frame_threads}:log-level=error"
+            return [*group, "-x265-params", f"{closed}:{pool}"]
+        case "libvpx":  # its alternate references would be packets of their own, and the frames could not be counted
+            return [*group, "-auto-alt-ref", "0", "-deadline", "good", "-cpu-used", "4", "-threads", threads]
+        case "libvpx-vp9":
+            return [*group, "-deadline", "good", "-cpu-used", "4", "-row-mt", "1", "-threads", threads]
+        case "libaom-av1":
+            return [*group, "-cpu-used", "6", "-row-mt", "1", "-threads", threads]
+        case "libsvtav1":
+            return [*group, "-svtav1-params", f"lp={threads}"]
+        case "ffv1":
+            return ["-g", "1", "-level", "3", "-slices", "4", "-slicecrc", "1", "-threads", threads]
+        case _:
+            return ["-threads", threads]
+
+
+def _sample_entry(codec: str, muxer: str) -> list[str]:
+    tag = formats.video_codec(codec).tag
+    return ["-tag:v", tag] if tag is not None and muxer in formats.MPEG_4_PART_14 else []
+
+
+def _time_scale_argv(muxer: str, fps: Fraction, sample_rate: int | None) -> list[str]:
+    """The edit list counts in `movie_timescale`; in the default milliseconds it would cut sound and pictures short."""
+    if muxer not in formats.MPEG_4_PART_14:
+        return []
+    ticks = time_scale(fps)
+    return ["-video_track_timescale", str(ticks), "-movie_timescale", str(sample_rate or ticks)]
+
+
+def _lead_samples(audio: AudioOptions, muxer: str, samples: int) -> int:
+    """Silence before the sound's zero, so that the last packet is full and ends where the sound ends.
+
+    Decoders skip what an edit list or a negative time puts before zero, but most of them play the last packet whole.
+    Opus in Matroska and WebM says itself where it ends (DiscardPadding).
+    """
+    codec = audio.codec or ""
+    if codec not in CODED_SAMPLES or (codec == "libopus" and muxer not in formats.MPEG_4_PART_14):
+        return 0
+    packet, delay = _coded_samples(audio)
+    return -(samples + delay) % packet
+
+
+def _coded_samples(audio: AudioOptions) -> tuple[int, int]:
+    packet, delay = CODED_SAMPLES[audio.codec or ""]
+    if audio.codec == "libopus":
+        return packet * audio.sample_rate // 48_000, delay * audio.sample_rate // 48_000
+    if audio.codec == "libmp3lame" and audio.sample_rate < 32_000:  # MPEG-2 layer III: half the packet
+        return packet // 2, delay
+    return packet, delay
+
+
+def _audio_settings(audio: AudioOptions, muxer: str, samples: int) -> dict[str, str]:
+    settings = {"c:a": audio.codec or formats.CONTAINERS["mp4"].audio_codecs[0], "flags:a": "+bitexact"}
+    if audio.codec in LOSSY_AUDIO:
+        settings["b:a"] = audio.bitrate
+    if audio.codec == "libmp3lame":  # LAME ends with a packet or two of nothing
+        packet, delay = _coded_samples(audio)
+        settings["bsf:a"] = rf"noise=amount=0:drop=gte(n\,{(samples + delay) // packet})"
+    if muxer == "mp4" and audio.codec == "flac":
+        settings["strict"] = "experimental"
+    return settings
+
+
+def _mixed(options: RenderOptions, window: Window, *, own: Any, lead: int) -> Any:
+    """One stream of all sounds. The silence it is built on gives it its exact length, whatever the tracks do."""
+    audio = options.audio
+    source = f"anullsrc=sample_rate={audio.sample_rate}:channel_layout={_layout(audio)}"
+    silence = InputNode("input", kwargs={"filename": source, "format": "lavfi"}).stream(selector="a:0")
+    sounds = [silence.filter("atrim", end_sample=window.samples)]
+    if own is not None:
+        sounds.append(_normalized(own, audio))
+    for index, track in enumerate(audio.tracks):
+        sound = _placed(track, index, audio, window)
+        if sound is not None:
+            sounds.append(sound)
+    mixed = ffmpeg_python.filter(sounds, "amix", inputs=len(sounds), duration="first", normalize=0)
+    if lead:
+        mixed = mixed.filter("adelay", delays=f"{lead}S", all=1)
+    return mixed.filter("asetpts", expr=f"N-{lead}")
+
+
+def _layout(audio: AudioOptions) -> str:
+    return "mono" if audio.channels == 1 else "stereo"
+
+
+def _normalized(sound: Any, audio: AudioOptions) -> Any:
+    """The output's rate and channels at an unchanged loudness, sample 0 at time 0."""
+    sound = sound.filter("aresample", sample_rate=audio.sample_rate)
+    sound = sound.filter("aformat", sample_fmts="fltp", channel_layouts="mono|stereo")
+    # ffmpeg's own step from mono to stereo takes 3 dB away, its way back adds them (libswresample/rematrix.c).
+    return sound.filter("pan", args=TO_LAYOUT[_layout(audio)]).filter("asetpts", expr="N")
+
+
+def _placed(track: AudioTrack, index: int, audio: AudioOptions, window: Window) -> Any:
+    """One track at its place in the window, or None if nothing of it lies there.
+
+    Cut and faded on its own clock first, so that a window of the composition sounds like that part of the whole.
+    """
+
+    def samples(seconds: Fraction) -> int:
+        return round(seconds * audio.sample_rate)
+
+    offset = samples(track.offset)
+    ends = [window.start + window.samples - offset]
+    last = [] if track.duration is None else [samples(track.duration)]
+    last += [] if window.composition_end is None else [window.composition_end - offset]
+    begin, end = max(0, window.start - offset), min(ends + last)
+    if end <= begin:
+        return None
+    node = InputNode("input", args=[index], kwargs={"filename": local(track.path)})  # args: two uses, two inputs
+    sound = _normalized(node.stream(selector="a:0"), audio)
+    if track.seek:
+        sound = sound.filter("atrim", start_sample=samples(track.seek)).filter("asetpts", expr="N")
+    if track.volume != 1:
+        sound = sound.filter("volume", volume=decimal(track.volume), precision="float")
+    if fade_in := samples(track.fade_in):
+        sound = sound.filter("afade", type="in", start_sample=0, nb_samples=fade_in, curve="tri")
+    if last and (fade_out := min(samples(track.fade_out), min(last))):
+        sound = sound.filter("afade", type="out", start_sample=min(last) - fade_out, nb_samples=fade_out, curve="tri")
+    sound = sound.filter("atrim", start_sample=begin, end_sample=end).filter("asetpts", expr="N")
+    delay = max(0, offset - window.start)
+    return sound.filter("adelay", delays=f"{delay}S", all=1) if delay else sound
+
+
+def _graph_into_file(argv: list[str], graph_file: str | None, ffmpeg_major: int) -> MixCommand:
+    if "-filter_complex" not in argv:
+        return MixCommand(argv, None)
+    place = argv.index("-filter_complex")
+    graph = argv[place + 1]
+    if graph_file is not None:
+        flag = "-/filter_complex" if ffmpeg_major >= 7 else "-filter_complex_script"
+        argv = [*argv[:place], flag, graph_file, *argv[place + 2 :]]
+    return MixCommand(argv, graph)

@@ -1,0 +1,240 @@
+"""Looks once, makes every choice explicit: the page's own wishes, the tools, the machine, the sound files.
+
+After it nothing downstream decides anything for itself, so that every chunk, wherever it is rendered, is the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from fractions import Fraction
+from html.parser import HTMLParser
+from importlib.metadata import version
+from pathlib import Path, PurePath
+
+from asyncrender.browser.capture import CaptureProbe, probe_capture, read_meta
+from asyncrender.browser.launch import sandbox_possible
+from asyncrender.errors import BrowserLaunchFailed, InvalidOption, MediaError, SceneNotFound
+from asyncrender.log import get_logger
+from asyncrender.media.probe import encoders, probe, tool_version
+from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output
+from asyncrender.process import find_tool
+from asyncrender.specs import (
+    AudioTrack,
+    BrowserOptions,
+    Environment,
+    Html,
+    RenderOptions,
+    exact_number,
+    parse_rate,
+    parse_seconds,
+)
+
+META_NAME = "asyncrender"
+META_SIZES = ("width", "height")
+
+WORKER_BYTES = 700 << 20
+"""Memory of one worker at 1080p: a browser's processes and an encoder, measured as 450-600 MB, with some air."""
+
+FRAMES_PER_WORKER = 30
+"""Fewer frames than this do not pay for starting another browser (some 0.5 s against 40 ms a frame)."""
+
+_log = get_logger("asyncrender.resolve")
+
+
+async def resolve(scene: str | PurePath, output: str | PurePath, options: RenderOptions | None = None) -> RenderOptions:
+    """The options with everything found out and written down; resolved options come back as they are.
+
+    `scene` is a path, URL or `Html`; `output` the future video file. Raises SceneNotFound, InvalidOption, MissingTool,
+    BrowserLaunchFailed. Nothing is written.
+    """
+    options = options or RenderOptions()
+    if options.environment is not None:
+        return options
+    _, name = split_output(output)
+    _check_output(Path(output))
+    url, markup = _look_at_scene(scene)
+    if markup is not None:
+        options = with_meta(options, parse_meta(markup))
+        complete(options, name)  # refuses what cannot work before a browser is started
+    find_tool("ffprobe", package="ffmpeg")
+    ffmpeg = find_tool("ffmpeg", package="ffmpeg")
+    await _check_encoders(options, name, ffmpeg)
+    tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
+    browser, probed, notes = await _probe_browser(options)
+    options = options.model_copy(
+        update={
+            "audio": options.audio.model_copy(update={"tracks": tracks}),
+            "browser": browser,
+            "capture": probed.capture,
+        }
+    )
+    if markup is None:
+        options = await _with_meta_of_url(options, url)
+    options = complete(options, name)
+    workers, why = choose_concurrency(options, _cores(), _memory())
+    environment = Environment(
+        asyncrender=version("asyncrender"),
+        browser=probed.version,
+        ffmpeg=await tool_version(ffmpeg),
+        notes=(probed.note, *notes, why),
+    )
+    _log.debug("resolved", **environment.model_dump())
+    return options.model_copy(update={"concurrency": workers, "environment": environment})
+
+
+class _MetaParser(HTMLParser):
+    content: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "meta" and (given.get("name") or "").lower() == META_NAME and self.content is None:
+            self.content = given.get("content") or ""
+
+
+def parse_meta(markup: str) -> dict[str, str]:
+    """What `<meta name="asyncrender" content="width=1280, fps=30">` says; empty without one."""
+    parser = _MetaParser()
+    parser.feed(markup)
+    return split_meta(parser.content or "")
+
+
+def split_meta(content: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in content.replace(";", ",").split(",") if part.strip())
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def with_meta(options: RenderOptions, meta: Mapping[str, str]) -> RenderOptions:
+    """Options whose gaps are filled by the page's meta. Raises InvalidOption for a value that cannot be."""
+    update: dict[str, object] = {}
+    for side in META_SIZES:
+        if side in meta and getattr(options, side) is None:
+            update[side] = _meta_size(side, meta[side])
+    if "fps" in meta and options.fps is None:
+        update["fps"] = _meta_number("fps", meta["fps"])
+    if "duration" in meta and options.duration is None and options.frame_count is None:
+        whole = _meta_number("duration", meta["duration"])
+        rate = update.get("fps") or options.fps or DEFAULT_FPS
+        assert isinstance(rate, Fraction)
+        left = whole - options.start_frame / rate
+        if left <= 0:
+            allowed = f"the page says it lasts {float(whole):g} s, and this frame lies behind its end"
+            raise InvalidOption("start_frame", options.start_frame, allowed)
+        update |= {"duration": left, "composition_duration": options.composition_duration or whole}
+    return options.model_copy(update=update)
+
+
+def choose_concurrency(options: RenderOptions, cores: int, memory: int) -> tuple[int, str]:
+    """(workers, why): the option; else one for each core, as memory and the number of frames allow."""
+    if options.concurrency is not None:
+        return options.concurrency, f"{options.concurrency} workers were asked for"
+    by_frames = (options.frame_count or 1) // FRAMES_PER_WORKER
+    workers = max(1, min(cores, memory // WORKER_BYTES, by_frames, 1024))
+    return workers, f"{workers} workers: {cores} cores, {memory >> 20} MB free, {options.frame_count} frames"
+
+
+def _meta_size(side: str, text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 16_384:
+        raise InvalidOption(f"meta {side}", text, "the page's meta must say whole pixels, 1 to 16384")
+    return int(text)
+
+
+def _meta_number(name: str, text: str) -> Fraction:
+    try:
+        return parse_rate(text) if name == "fps" else parse_seconds(text)
+    except ValueError as error:
+        raise InvalidOption(f"meta {name}", text, str(error)) from None
+
+
+def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
+    """(URL or path, its HTML text if that can be read here)."""
+    url = scene_url(scene, "/") if isinstance(scene, Html) else str(scene)
+    if url.startswith("data:text/html"):
+        head, _, body = url.partition(",")
+        return url, base64.b64decode(body).decode(errors="replace") if head.endswith(";base64") else ""
+    if is_url(url):
+        return url, None
+    path = Path(scene_url(str(Path(url).absolute()) if not url.lower().startswith("file:") else url, "/nowhere"))
+    try:
+        return str(path), path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
+
+
+def _check_output(output: Path) -> None:
+    folder = output.parent
+    if not folder.is_dir():
+        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} does not exist")
+    if output.is_dir():
+        raise InvalidOption("output", str(output), "it is a folder; give a file's name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} cannot be written")
+
+
+async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> None:
+    audio = complete(options.model_copy(update={"frame_count": options.frame_count or 1}), name).audio
+    there = await encoders(ffmpeg)
+    wanted = [("video.codec", options.video.codec)]
+    if audio.tracks and not audio.muted:
+        wanted.append(("audio.codec", audio.codec or ""))
+    for option, codec in wanted:
+        if codec not in there:
+            raise InvalidOption(option, codec, "this machine's ffmpeg was built without that encoder")
+
+
+async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:
+    path, option = Path(track.path).absolute(), f"audio.tracks.{index}.path"
+    if not path.is_file():
+        raise InvalidOption(option, track.path, "there is no such file")
+    try:
+        sounds = (await probe(path)).audio
+    except MediaError as error:
+        raise InvalidOption(option, track.path, error.message) from None
+    if not sounds:
+        raise InvalidOption(option, track.path, "it holds no sound")
+    length = sounds[0].duration
+    left = exact_number(length) - track.seek if length is not None else None
+    if left is not None and left <= 0:
+        allowed = f"the file lasts {float(left + track.seek):g} s; seek must lie before its end"
+        raise InvalidOption(f"audio.tracks.{index}.seek", float(track.seek), allowed)
+    durations = [seconds for seconds in (left, track.duration) if seconds is not None]
+    return track.model_copy(update={"path": str(path), "duration": min(durations, default=None)})
+
+
+async def _probe_browser(options: RenderOptions) -> tuple[BrowserOptions, CaptureProbe, list[str]]:
+    browser, notes = options.browser, []
+    if browser.sandbox == "auto":
+        possible, why = sandbox_possible()
+        browser = browser.model_copy(update={"sandbox": "on" if possible else "off"})
+        notes.append(why)
+    wished = None if options.capture == "auto" else options.capture
+    seconds = options.timeouts.launch
+    try:
+        return browser, await probe_capture(browser, wished=wished, launch_seconds=seconds), notes
+    except BrowserLaunchFailed as error:
+        if options.browser.sandbox != "auto" or browser.sandbox == "off" or "sandbox" not in error.stderr.lower():
+            raise
+        browser = browser.model_copy(update={"sandbox": "off"})
+        notes = ["the browser's sandbox is off, because it does not start with it on this machine"]
+        return browser, await probe_capture(browser, wished=wished, launch_seconds=seconds), notes
+
+
+async def _with_meta_of_url(options: RenderOptions, url: str) -> RenderOptions:
+    length = options.duration if options.frame_count is None else options.frame_count
+    if None in (options.width, options.height, options.fps, length):
+        return with_meta(options, split_meta(await read_meta(options, url)))
+    return options
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Bytes that programs may still take."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
