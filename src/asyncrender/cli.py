@@ -87,7 +87,7 @@ def _flag(names: str, options: str, kind: Any, about: tuple[str, str], metavar: 
     return Flag(tuple(names.split()), tuple(options.split()), kind, *about, metavar)
 
 
-TRACK_FORM = r"PATH\[@OFFSET]\[,volume=…,fade_in=…,fade_out=…,seek=…,duration=…]"
+TRACK_FORM = r"PATH\[@OFFSET]\[,NAME=VALUE…], names: volume fade_in fade_out seek duration;"
 DEADLINES = "timeouts.load timeouts.ready timeouts.request timeouts.frame"
 
 FLAGS = (
@@ -102,7 +102,7 @@ FLAGS = (
     _flag("--bitrate", "video.bitrate", str, (PICTURE, "Such as 5M, instead of --crf."), "BITS"),
     _flag("--preset", "video.preset", str, (PICTURE, "The encoder's speed against size."), "NAME"),
     _flag("--pixel-format", "video.pixel_format", str, (PICTURE, "ffmpeg's name, such as yuv420p."), "NAME"),
-    _flag("--audio", "audio.tracks", list[str], (SOUND, f"{TRACK_FORM} or JSON; repeatable."), "TRACK"),
+    _flag("--audio", "audio.tracks", list[str], (SOUND, f"{TRACK_FORM} or JSON; repeatable"), "TRACK"),
     _flag("--audio-codec", "audio.codec", str, (SOUND, "ffmpeg's name; the container's usual one."), "NAME"),
     _flag("--muted", "audio.muted", bool, (SOUND, "Leave the sound out.")),
     _flag("--props", "props", str, (PAGE, "Data for the page: window.asyncrender.props."), "JSON|@FILE"),
@@ -113,7 +113,7 @@ FLAGS = (
         "--capture",
         "capture",
         Capturing,
-        (PAGE, "How frames leave the browser: auto, beginframe or screenshot."),
+        (PAGE, "How frames leave: auto, beginframe, screenshot."),
         "WAY",
     ),
     _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
@@ -134,7 +134,7 @@ def _absolute(path: Path) -> Path:
     return path.absolute()
 
 
-Scene = Annotated[str, typer.Argument(help="A web page: a path or a URL.", callback=_absolute_scene)]
+Scene = Annotated[str, typer.Argument(metavar="SCENE", help="A web page: a path or a URL.", callback=_absolute_scene)]
 Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="The video: .mp4, .mov, .mkv or .webm.", callback=_absolute),

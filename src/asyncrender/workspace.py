@@ -124,7 +124,7 @@ class Workspace:
         _sidecar(path).unlink(missing_ok=True)
         replace(part, path)
         note = self.part(_sidecar(path))
-        note.write_text(sidecar.model_dump_json())
+        _write(note, sidecar.model_dump_json())
         replace(note, _sidecar(path))
         return sidecar
 
@@ -150,7 +150,7 @@ class Workspace:
     def record_options(self, resolved: RenderOptions, *, replace_old: bool) -> RenderOptions:
         """Record what was resolved, and give what counts: without `replace_old` the first record wins."""
         note = self.part(self._record)
-        note.write_text(resolved.model_dump_json())
+        _write(note, resolved.model_dump_json())
         try:
             if replace_old:
                 note.replace(self._record)
@@ -194,8 +194,19 @@ def replace(part: Path, path: Path) -> None:
         part.replace(path)
         _sync(path.parent)
     except OSError as error:
-        kind = DiskFull if error.errno == errno.ENOSPC else OutputError
-        raise kind(f"{path} could not be written: {error.strerror}.") from None
+        raise _unwritten(path, error) from None
+
+
+def _write(note: Path, text: str) -> None:
+    try:
+        note.write_text(text)
+    except OSError as error:
+        raise _unwritten(note, error) from None
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    kind = DiskFull if error.errno == errno.ENOSPC else OutputError
+    return kind(f"{path} could not be written: {error.strerror}.")
 
 
 def _sync(path: Path) -> None:

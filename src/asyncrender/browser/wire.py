@@ -2,7 +2,7 @@
 
 With `--remote-debugging-pipe=cbor` every message is a CBOR envelope: tag 24 around a byte string with a 32-bit length,
 `d8 18 5a <u32>`; maps and arrays inside are of indefinite length, each in an envelope of its own. Binary fields, such
-as pictures, are plain byte strings: no base64. Source: chromium/third_party/inspector_protocol/crdtp/cbor.h.
+as pictures, are byte strings under tag 22: no base64. Source: chromium/third_party/inspector_protocol/crdtp/cbor.h.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ Message = dict[str, Any]
 _ENVELOPE = b"\xd8\x18\x5a"
 _HEADER_BYTES = len(_ENVELOPE) + 4
 _ENVELOPE_TAG = 24
+_BINARY_TAG = 22
 _MAP, _ARRAY, _STOP = b"\xbf", b"\x9f", b"\xff"
 
 
@@ -60,8 +61,25 @@ def _envelope(body: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    return cbor2.loads(data, tag_hook=_unwrap)
+    return _texts(cbor2.loads(data, tag_hook=_unwrap))
+
+
+class _Binary(bytes):
+    """A byte string that was sent as one."""
 
 
 def _unwrap(tag: cbor2.CBORTag, immutable: bool = False) -> Any:
-    return _load(tag.value) if tag.tag == _ENVELOPE_TAG else tag.value
+    if tag.tag == _ENVELOPE_TAG:
+        return cbor2.loads(tag.value, tag_hook=_unwrap)
+    return _Binary(tag.value) if tag.tag == _BINARY_TAG else tag.value
+
+
+def _texts(value: Any) -> Any:
+    """Chromium sends text beyond ASCII as UTF-16 in a plain byte string; true bytes carry a tag of their own."""
+    if isinstance(value, dict):
+        return {_texts(key): _texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    if type(value) is bytes:
+        return value.decode("utf-16-le", "replace")
+    return value
