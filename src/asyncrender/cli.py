@@ -12,40 +12,31 @@ import inspect
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
-import anyio.abc
 import structlog
 import typer
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from anyio.abc import TaskStatus
+from pydantic import BaseModel
 
 import asyncrender as ar
 from asyncrender.errors import single_error
+from asyncrender.flags import FLAGS, PLAN_FORM, Flag, explain, read_options, read_plan
 from asyncrender.orchestrator import anchored
 from asyncrender.progress import SHARES, STAGES, Stage
 
 LINE_SECONDS = 5.0
 """Between two progress lines where there is no terminal: a day's render still makes a log that one can read."""
 
-SHOWN_ERRORS = 5
-"""Of a plan that does not validate: one wrong field can make a thousand chunks wrong."""
-
-PLAN_PARTS = "a plan as `asyncrender plan` prints it"
-
 Show = Callable[[ar.Progress], None]
 ProgressMode = Literal["auto", "bar", "json", "none"]
-PageErrors = Literal["fail", "warn"]
-Capturing = Literal["auto", "beginframe", "screenshot"]
 
 app = typer.Typer(
     name="asyncrender",
@@ -58,72 +49,6 @@ app = typer.Typer(
 
 
 # ---- flags
-
-
-PICTURE, SOUND, PAGE, RUN = "Picture", "Sound", "Page", "Run"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag of `render` and `plan`. `options` are the dotted options it sets; unset, it sets nothing."""
-
-    names: tuple[str, ...]
-    options: tuple[str, ...]
-    type: Any
-    panel: str
-    help: str
-    metavar: str | None = None
-
-    @property
-    def parameter(self) -> inspect.Parameter:
-        """The flag as a parameter of a typer command."""
-        about = typer.Option(*self.names, help=self.help, rich_help_panel=self.panel, metavar=self.metavar)
-        name = self.options[0].replace(".", "_")
-        kind = inspect.Parameter.KEYWORD_ONLY
-        return inspect.Parameter(name, kind, default=None, annotation=Annotated[self.type | None, about])
-
-
-def _flag(names: str, options: str, kind: Any, about: tuple[str, str], metavar: str | None = None) -> Flag:
-    return Flag(tuple(names.split()), tuple(options.split()), kind, *about, metavar)
-
-
-TRACK_FORM = r"PATH\[@OFFSET]\[,NAME=VALUE…], names: volume fade_in fade_out seek duration;"
-DEADLINES = "timeouts.load timeouts.ready timeouts.request timeouts.frame"
-
-FLAGS = (
-    _flag("--width", "width", int, (PICTURE, "Pixels; the page's own, else 1920.")),
-    _flag("--height", "height", int, (PICTURE, "Pixels; the page's own, else 1080.")),
-    _flag("--fps", "fps", str, (PICTURE, "Such as 30 or 30000/1001; the page's own, else 30."), "RATE"),
-    _flag("--duration", "duration", str, (PICTURE, "Length; the page's own."), "SECONDS"),
-    _flag("--frames", "frame_count", int, (PICTURE, "Length in frames, instead of --duration.")),
-    _flag("--start-frame", "start_frame", int, (PICTURE, "The first frame that is rendered; 0.")),
-    _flag("--codec", "video.codec", str, (PICTURE, "ffmpeg's name of the encoder; libx264."), "NAME"),
-    _flag("--crf", "video.crf", float, (PICTURE, "Constant rate factor: less is better.")),
-    _flag("--bitrate", "video.bitrate", str, (PICTURE, "Such as 5M, instead of --crf."), "BITS"),
-    _flag("--preset", "video.preset", str, (PICTURE, "The encoder's speed against size."), "NAME"),
-    _flag("--pixel-format", "video.pixel_format", str, (PICTURE, "ffmpeg's name, such as yuv420p."), "NAME"),
-    _flag("--audio", "audio.tracks", list[str], (SOUND, f"{TRACK_FORM} or JSON; repeatable"), "TRACK"),
-    _flag("--audio-codec", "audio.codec", str, (SOUND, "ffmpeg's name; the container's usual one."), "NAME"),
-    _flag("--muted", "audio.muted", bool, (SOUND, "Leave the sound out.")),
-    _flag("--props", "props", str, (PAGE, "Data for the page: window.asyncrender.props."), "JSON|@FILE"),
-    _flag("--seed", "seed", int, (PAGE, "Of the page's random numbers; 0.")),
-    _flag("--page-errors", "page_errors", PageErrors, (PAGE, "What an uncaught error does; fail.")),
-    _flag("--timeout", DEADLINES, float, (PAGE, "Deadline of load, readiness, a request, a frame."), "SECONDS"),
-    _flag(
-        "--capture",
-        "capture",
-        Capturing,
-        (PAGE, "How frames leave: auto, beginframe, screenshot."),
-        "WAY",
-    ),
-    _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
-    _flag("--concurrency -j", "concurrency", int, (RUN, "Browsers at work at once; as the machine allows.")),
-    _flag("--chunk-frames", "chunk_frames", int, (RUN, "The most frames of one chunk; 900.")),
-    _flag("--resume/--fresh", "resume", bool, (RUN, "Use finished chunks of an earlier run, or keep none.")),
-)
-
-FLAG_NAMES = {"scene": "SCENE", "output": "--output"} | {option: f.names[0] for f in FLAGS for option in f.options}
-"""Each option's flag, so that errors speak to the user in the words of the command line."""
 
 
 def _absolute_scene(scene: str) -> str:
@@ -150,128 +75,15 @@ Shown = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")]
 
-READERS: dict[str, Callable[[Any], Any]] = {
-    "props": lambda text: read_props(text),
-    "audio.tracks": lambda texts: [read_track(text) for text in texts],
-}
-"""Options whose flag has a syntax of its own."""
 
-
-def read_options(values: Mapping[str, Any]) -> ar.RenderOptions:
-    """The options that the values of FLAGS' parameters stand for. Raises InvalidOption, ValidationError."""
-    data: dict[str, Any] = {}
-    for flag in FLAGS:
-        given = values[flag.parameter.name]
-        if given is None or given == []:
-            continue
-        for option in flag.options:
-            *group, field = option.split(".")
-            place = data.setdefault(group[0], {}) if group else data
-            place[field] = READERS.get(option, lambda value: value)(given)
-    return ar.RenderOptions.model_validate(data)
-
-
-def read_track(text: str) -> dict[str, Any]:
-    """The fields of one `--audio`: `music.mp3@1.5,volume=0.6`, or an AudioTrack as JSON. Raises InvalidOption."""
-    form = 'PATH[@OFFSET][,NAME=VALUE…]; a path with @ or , goes as JSON: {"path": "…"}'
-    if text.lstrip().startswith("{"):
-        fields = _read_object("audio.tracks", text, source=text)
-    else:
-        head, *settings = text.split(",")
-        path, at, offset = head.rpartition("@") if "@" in head else (head, "", "")
-        fields = {"path": path, **({"offset": offset} if at else {})}
-        if at and not re.fullmatch(r"[\d./]+", offset):
-            raise ar.InvalidOption("audio.tracks", text, f"{offset!r} is not a time in seconds; write {form}")
-        for setting in settings:
-            name, equals, value = setting.partition("=")
-            if not equals or name.strip() in fields:
-                raise ar.InvalidOption("audio.tracks", text, f"{setting!r} is not NAME=VALUE, once each; write {form}")
-            fields[name.strip()] = value.strip()
-    if unknown := fields.keys() - ar.AudioTrack.model_fields.keys():
-        known = ", ".join(ar.AudioTrack.model_fields)
-        raise ar.InvalidOption("audio.tracks", text, f"{min(unknown)!r} is unknown; a track has {known}")
-    return fields
-
-
-def read_props(text: str) -> dict[str, Any]:
-    """The object that `--props` gives: JSON, or `@FILE` with JSON in it. Raises InvalidOption."""
-    if not text.startswith("@"):
-        return _read_object("props", text, source=text)
-    try:
-        return _read_object("props", Path(text[1:]).read_bytes(), source=text)
-    except OSError as error:
-        raise ar.InvalidOption("props", text, f"the file cannot be read: {error.strerror}") from None
-
-
-def _read_object(option: str, data: str | bytes, *, source: str) -> dict[str, Any]:
-    try:
-        value = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise ar.InvalidOption(option, source, f"it must be a JSON object: {error}") from None
-    if not isinstance(value, dict):
-        raise ar.InvalidOption(option, source, 'it must be a JSON object, such as {"title": "Hello"}')
-    return value
-
-
-def read_plan(path: str, workdir: Path | None) -> ar.RenderPlan:
-    """The plan in a file or, for `-`, on standard input; rebased if a work folder is given. Raises InvalidPlan."""
-    name = "standard input" if path == "-" else path
+def load_plan(path: str, workdir: Path | None) -> ar.RenderPlan:
+    """The plan in a file or, for `-`, on standard input. Raises InvalidPlan."""
+    source = "standard input" if path == "-" else path
     try:
         text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        plan = ar.RenderPlan.model_validate_json(text)
     except OSError as error:
-        raise ar.InvalidPlan(f"{name} cannot be read: {error.strerror}. Give {PLAN_PARTS}.") from None
-    except ValidationError as error:
-        raise ar.InvalidPlan(f"{name} is not {PLAN_PARTS}: {_why_invalid(error)}") from None
-    return plan if workdir is None else plan.model_copy(update={"base": str(workdir.absolute())})
-
-
-def _why_invalid(error: ValidationError) -> str:
-    found = error.errors(include_url=False)
-    reasons = [
-        f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}" for item in found
-    ]
-    more = f"; and {len(found) - SHOWN_ERRORS} more" if len(found) > SHOWN_ERRORS else ""
-    return "; ".join(reasons[:SHOWN_ERRORS]) + more + "."
-
-
-# ---- errors in words
-
-
-def flag_name(option: str) -> str:
-    """What the command line calls an option: `video.crf` is --crf, `audio.tracks.0.volume` is "--audio volume"."""
-    name = re.sub(r"\.\d+|\[\d+\]", "", option)
-    parent, _, field = name.rpartition(".")
-    return FLAG_NAMES.get(name) or (f"{FLAG_NAMES[parent]} {field}" if parent in FLAG_NAMES else name)
-
-
-def explain(error: BaseException) -> tuple[str, int]:
-    """An error as one paragraph, and the exit code it asks for."""
-    match error:
-        case ar.InvalidOption():
-            return _refusal(error.option, error.value, error.allowed), error.exit_code
-        case ar.AsyncRenderError():
-            return _in_flags(str(error)), error.exit_code
-        case ValidationError():
-            refusals = [
-                _refusal(".".join(map(str, item["loc"])), item["input"], item["msg"].removeprefix("Value error, "))
-                for item in error.errors(include_url=False)
-            ]
-            return " ".join(dict.fromkeys(refusals)), ar.InvalidOption.exit_code
-    what = "".join(traceback.format_exception_only(error)).strip()
-    return f"{what}. That was not expected; run with --debug to see where it comes from.", 1
-
-
-def _refusal(option: str, value: object, allowed: str) -> str:
-    shown_value = value if isinstance(value, int | float) else repr(value)
-    given = "is missing" if value is None else f"{shown_value} is not possible"
-    return f"{flag_name(option)} {given}: {_in_flags(allowed).rstrip('.')}."
-
-
-def _in_flags(text: str) -> str:
-    """The library's advice names options; the command line's names flags."""
-    text = text.replace("page_errors='warn'", "--page-errors warn")
-    return re.sub(r"\btimeouts\.(load|ready|request|frame)\b", "--timeout", text)
+        raise ar.InvalidPlan(f"{source} cannot be read: {error.strerror}. Give {PLAN_FORM}.") from None
+    return read_plan(text, source=source, base=workdir)
 
 
 def say(kind: str, text: str, colour: str) -> None:
@@ -292,15 +104,17 @@ class Interrupted(Exception):
 def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Register a coroutine function as a command, with --debug. A parameter `options` becomes the FLAGS."""
     parameters = dict(inspect.signature(function, eval_str=True).parameters)
-    flags = [flag.parameter for flag in FLAGS] if parameters.pop("options", None) else []
-    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()]
-    debug_flag = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
+    flags = FLAGS if parameters.pop("options", None) else ()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [parameter.replace(kind=keyword) for parameter in parameters.values()]
+    shared = [inspect.Parameter(flag.parameter, keyword, default=None, annotation=_typed(flag)) for flag in flags]
+    debug_flag = inspect.Parameter("debug", keyword, default=False, annotation=Debug)
 
     def run(*, debug: bool, **values: Any) -> None:
         configure_logs(debug)
         try:
             if flags:
-                values["options"] = read_options({flag.name: values.pop(flag.name) for flag in flags})
+                values["options"] = read_options({flag.parameter: values.pop(flag.parameter) for flag in flags})
             carry_out(functools.partial(function, **values))
         except (typer.Exit, BrokenPipeError):
             raise
@@ -314,10 +128,15 @@ def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
             raise typer.Exit(code) from None
 
     run.__name__, run.__doc__ = function.__name__, function.__doc__
-    run.__signature__ = inspect.Signature([*own, *flags, debug_flag])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*own, *shared, debug_flag])  # type: ignore[attr-defined]
     run.__annotations__ = {}
     app.command()(run)
     return function
+
+
+def _typed(flag: Flag) -> Any:
+    about = typer.Option(*flag.names, help=flag.help, rich_help_panel=flag.panel, metavar=flag.metavar)
+    return Annotated[flag.type | None, about]
 
 
 def configure_logs(debug: bool) -> None:
@@ -345,19 +164,18 @@ def carry_out(work: Callable[[], Awaitable[None]]) -> None:
 
 async def _under_signals(work: Callable[[], Awaitable[None]]) -> None:
     received: list[signal.Signals] = []
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as group:
-            await group.start(_listen, scope, received)
+    async with anyio.create_task_group() as group:
+        scope = anyio.CancelScope()
+        await group.start(_listen, scope, received)
+        with scope:
             await work()
-            group.cancel_scope.cancel()
+        group.cancel_scope.cancel()
     if scope.cancelled_caught:
         raise Interrupted(received[0])
 
 
-async def _listen(
-    scope: anyio.CancelScope, received: list[signal.Signals], *, task_status: anyio.abc.TaskStatus[None]
-) -> None:
-    with anyio.CancelScope(shield=True), anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, task_status: TaskStatus[None]) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
             if received:
@@ -492,7 +310,7 @@ async def chunk(
     as_json: AsJson = False,
 ) -> None:
     """Render one chunk of a plan into its work folder."""
-    job = read_plan(plan_file, workdir)
+    job = load_plan(plan_file, workdir)
     with shown(progress, resume=job.options.resume) as show:
         result = await ar.render_chunk(job, chunk_id, on_progress=show)
     how = f"attempt {result.attempts}" if result.attempts else "it was finished before"
@@ -505,7 +323,7 @@ async def assemble(
     plan_file: PlanFile, workdir: Workdir = None, progress: Shown = "auto", as_json: AsJson = False
 ) -> None:
     """Join and mix the chunks that were rendered, and put the output in its place."""
-    job = read_plan(plan_file, workdir)
+    job = load_plan(plan_file, workdir)
     with shown(progress, resume=job.options.resume) as show:
         result = await ar.assemble(job, on_progress=show)
     report(result, as_json=as_json)
@@ -540,9 +358,9 @@ async def doctor(as_json: AsJson = False) -> None:
         typer.echo(_to_json(examined))
     else:
         for check in examined.checks:
-            mark = typer.style("ok", fg="green") if check.ok else typer.style("missing", fg="red")
-            advice = "" if check.ok else f". Install it with: {check.install}"
-            typer.echo(f"{mark} {check.name}: {check.found or 'not found'}{advice}")
+            mark = typer.style("ok", fg="green") if check.ok else typer.style("no", fg="red")
+            advice = "" if not check.install or check.install in check.found else f" Install it with: {check.install}"
+            typer.echo(f"{mark} {check.name}: {check.found}{advice}")
     if not examined.ok:
         raise typer.Exit(1)
 

@@ -46,7 +46,7 @@ VIDEO_CODECS = {
     "libvpx-vp9": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p"), "mp4", crf=24),
     "libaom-av1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p", "yuv420p10le"), "mp4", crf=24),
     "libsvtav1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv420p10le"), "mp4", crf=24, preset=True),
-    "ffv1": VideoCodec(("mkv",), (*YUV_8, *YUV_10, "bgr0", "gbrp"), "nut", bitrate=False),
+    "ffv1": VideoCodec(("mkv",), (*YUV_8, *YUV_10, "bgr0"), "nut", bitrate=False),
 }
 
 _ISO_AUDIO = ("aac", "libmp3lame", "alac", "libopus", "flac")

@@ -157,22 +157,12 @@ class RenderJob:
             case _:
                 raise RenderCancelled(f"The render of {self._plan.final_output_file} was cancelled.")
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[JobEvent]:
         """Progress as it changes, then exactly one terminal event: Finished, Failed or Cancelled.
 
-        Who asks late sees the latest state, not the past ones.
+        Who asks late sees the latest state, not the past ones. May be left at any time.
         """
-        shown: Progress | None = None
-        while True:
-            changed, progress, outcome = self._board.changed, self._board.tally.progress(), self._outcome
-            if progress != shown:
-                shown = progress
-                yield progress
-            elif outcome is not None:
-                yield outcome
-                return
-            else:
-                await changed.wait()
+        return _Events(self)
 
     async def _run(self, orchestrator: RenderOrchestrator) -> None:
         try:
@@ -185,6 +175,28 @@ class RenderJob:
                 self._outcome = Cancelled()
             self._over.set()
             self._board.wake()
+
+
+class _Events(AsyncIterator[JobEvent]):
+    """A look-out on a job. No generator: those want to be closed when a loop over them is left."""
+
+    def __init__(self, job: RenderJob) -> None:
+        self._job = job
+        self._shown: JobEvent | None = None
+
+    async def __anext__(self) -> JobEvent:
+        job = self._job
+        while True:
+            changed, progress, outcome = job._board.changed, job._board.tally.progress(), job._outcome
+            if outcome is not None and self._shown == outcome:
+                raise StopAsyncIteration
+            if progress != self._shown:
+                self._shown = progress
+                return progress
+            if outcome is not None:
+                self._shown = outcome
+                return outcome
+            await changed.wait()
 
 
 @asynccontextmanager

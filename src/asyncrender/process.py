@@ -30,6 +30,9 @@ TERM_GRACE_SECONDS = 0.5
 KILL_GRACE_SECONDS = 5.0
 """A killed process that is not gone by then hangs in the kernel (a dead disk); we report it and go on."""
 
+REAP_SECONDS = 1.0
+"""The event loop is held up this long at most, where a killed process can be waited for in no other way."""
+
 LAST_WORDS_BYTES = 2000
 """How much of a child's standard error an error quotes."""
 
@@ -155,12 +158,21 @@ class Child:
 
     async def bury(self, grace_seconds: float) -> None:
         """TERM, a short grace, KILL, reaped, pipes closed; also when cancelled meanwhile."""
-        with anyio.CancelScope(shield=True):
-            for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, KILL_GRACE_SECONDS)):
-                if self._popen.returncode is None:
-                    self.signal(number)
-                    with anyio.move_on_after(seconds):
-                        await self.wait()
+        try:
+            with anyio.CancelScope(shield=True):
+                for number, seconds in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, KILL_GRACE_SECONDS)):
+                    if self._popen.returncode is None:
+                        self.signal(number)
+                        with anyio.move_on_after(seconds):
+                            await self.wait()
+        finally:
+            self._bury_at_once()
+
+    def _bury_at_once(self) -> None:
+        if self._popen.returncode is None:  # asyncio's Task.cancel(), called again, goes through every shield
+            self.signal(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(REAP_SECONDS)
         if self._popen.returncode is None:
             _log.error("a killed process does not end", pid=self.pid, argv=self.argv)
         for pipe in (self._stdin, self._stdout):

@@ -170,8 +170,9 @@ class Tally:
     def fold(self, event: Event) -> None:
         match event:
             case StageBegan(stage, at) if STAGES.index(stage) >= STAGES.index(self.stage):
-                self.stage, self._stage_fraction = stage, 0.0
-                self._stage_began[stage] = self._now = at
+                if stage not in self._stage_began:  # else it is tried again, and keeps what it showed
+                    self.stage, self._stage_fraction = stage, 0.0
+                    self._stage_began[stage] = self._now = at
             case StageMoved(stage, fraction, at) if stage == self.stage:
                 self._stage_fraction = max(self._stage_fraction, min(fraction, 1.0))
                 self._now = max(self._now, at)

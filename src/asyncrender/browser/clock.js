@@ -55,8 +55,8 @@
         if (timer.at <= until + EPSILON && (found === null || timer.at < timers.get(found).at - EPSILON)) found = id;
       return found;
     };
-    const runTimers = async until => {
-      for (let id; (id = firstDue(until)) !== null;) {
+    const runTimers = async (until, enough = () => false) => {
+      for (let id; !enough() && (id = firstDue(until)) !== null;) {
         const timer = timers.get(id);
         clock.now = Math.max(clock.now, timer.at);
         if (timer.every) {
@@ -138,11 +138,13 @@
       }
     };
 
-    const moveTo = async (time, seek) => {
+    // `enough` ends the move early: what the page begins when it is ready belongs to frame 0.
+    const moveTo = async (time, seek, enough) => {
       advancing = true;
       try {
         pin();
-        await runTimers(time);
+        await runTimers(time, enough);
+        if (enough?.()) return;
         clock.now = time;
         if (seek) await seek();
         pin();
@@ -282,7 +284,7 @@
         .map(image => `the image ${image.currentSrc || image.src}`);
       return [...fonts, ...images, ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
     },
-    lead: step => clock.moveTo(frameTime(step)),
+    lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
     zero() { clock.zero(); },
     settle: () => clock.settle(),
     async advance(frame) {

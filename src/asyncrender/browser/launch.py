@@ -42,6 +42,7 @@ INSTALL = "sudo apt-get install chromium-headless-shell"
 
 COMMON_SWITCHES = (
     "--headless",
+    "--log-level=3",  # fatal words only: on a machine without D-Bus the others would bury them
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",

@@ -53,7 +53,7 @@ def encode(value: object) -> bytes:
         return _envelope(_ARRAY + b"".join(map(encode, value)) + _STOP)
     if isinstance(value, str):  # a lone surrogate cannot be UTF-8; Chromium would close the pipe
         return cbor2.dumps(value.encode("utf-8", "replace").decode())
-    return cbor2.dumps(value)
+    return cbor2.dumps(cbor2.CBORTag(_BINARY_TAG, value) if isinstance(value, bytes) else value)
 
 
 def _envelope(body: bytes) -> bytes:

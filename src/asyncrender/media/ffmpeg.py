@@ -64,15 +64,20 @@ async def check_exit(child: process.Child, *, doing: str, idle_seconds: float, d
         await child.wait()
     if waiting.cancelled_caught:
         raise stalled(child, doing, idle_seconds, deadline)
-    if child.returncode:
+    if child.returncode or _no_space(child):
         raise failure(child, doing)
 
 
 def failure(child: process.Child, doing: str) -> AsyncRenderError:
     words, code = child.last_words(), child.returncode
-    if any(sign in words for sign in NO_SPACE):
+    if _no_space(child):
         return DiskFull(f"{doing}: no space is left on the disk. ffmpeg's last words: {words}")
     return ToolFailed(child.argv, returncode=-1 if code is None else code, stderr=words, doing=doing)
+
+
+def _no_space(child: process.Child) -> bool:
+    """ffmpeg 5 ends with code 0 if the disk is full when it writes the trailer."""
+    return any(sign in child.last_words() for sign in NO_SPACE)
 
 
 def stalled(child: process.Child, doing: str, idle_seconds: float, deadline: str) -> ToolStalled:

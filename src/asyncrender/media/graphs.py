@@ -31,6 +31,12 @@ X265_FRAME_THREADS = 16
 CODED_SAMPLES = {"aac": (1024, 1024), "libmp3lame": (1152, 1105), "libopus": (960, 312)}
 """Samples of one packet, and those the encoder itself puts before the first (libopus: at 48 kHz)."""
 
+MATROSKA = ("matroska", "webm")
+
+CODEC_DELAY_VERSION = (6, 1)
+"""From here on ffmpeg's Matroska muxer writes CodecDelay for every codec and adds it to the times, as its readers
+subtract it. Before, it wrote it for Opus alone and did not add it (measured with libavformat 59.27, 60.16 and 63)."""
+
 LOSSY_AUDIO = ("aac", "libmp3lame", "libopus", "libvorbis")
 
 TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=FR+FC"}
@@ -100,7 +106,7 @@ def mix_argv(
     options: RenderOptions,
     *,
     ffmpeg: str,
-    ffmpeg_major: int,
+    ffmpeg_version: tuple[int, int],
     joined: str,
     joined_has_audio: bool,
     total_frames: int,
@@ -111,7 +117,8 @@ def mix_argv(
     """The joined pictures are copied, all sound is mixed once, into the container that `output_name` ends with.
 
     The sound holds exactly round(total_frames × sample_rate ÷ fps) samples. The graph goes into `graph_file`, because
-    many tracks overflow the command line; with None it stays in the command. `ffmpeg_major` decides how it is named.
+    many tracks overflow the command line; with None it stays in the command. `ffmpeg_version`, such as (5, 1), decides
+    how the file is named and how Matroska times are counted.
     """
     audio, holder = options.audio, formats.container(output_name)
     joined_node = InputNode("input", kwargs={"filename": local(joined)})
@@ -128,12 +135,12 @@ def mix_argv(
     if has_sound:
         window = Window.of(options, total_frames)
         own = joined_node.stream(selector="a:0") if joined_has_audio and options.mix_input_audio else None
-        lead = _lead_samples(audio, holder.muxer, window.samples)
-        streams.append(_mixed(options, window, own=own, lead=lead))
-        settings |= _audio_settings(audio, holder.muxer, lead + window.samples)
+        timing = Timing.of(audio, holder.muxer, window.samples, ffmpeg_version)
+        streams.append(_mixed(options, window, own=own, timing=timing))
+        settings |= _audio_settings(audio, holder.muxer, timing)
     out = ffmpeg_python.output(*streams, local(output), format=holder.muxer, **settings)
     argv: list[str] = ffmpeg_python.compile(out, cmd=[ffmpeg, *QUIET, "-y", *PROGRESS])
-    return _graph_into_file(argv, graph_file, ffmpeg_major)
+    return _graph_into_file(argv, graph_file, ffmpeg_version)
 
 
 @dataclass(frozen=True)
@@ -260,17 +267,28 @@ def _time_scale_argv(muxer: str, fps: Fraction, sample_rate: int | None) -> list
     return ["-video_track_timescale", str(ticks), "-movie_timescale", str(sample_rate or ticks)]
 
 
-def _lead_samples(audio: AudioOptions, muxer: str, samples: int) -> int:
-    """Silence before the sound's zero, so that the last packet is full and ends where the sound ends.
+@dataclass(frozen=True)
+class Timing:
+    """Where encoded sound begins and ends, in samples, so that it is heard from zero to its very end.
 
-    Decoders skip what an edit list or a negative time puts before zero, but most of them play the last packet whole.
-    Opus in Matroska and WebM says itself where it ends (DiscardPadding).
+    `lead` is silence before zero that fills up the packets: decoders skip what an edit list or a negative time puts
+    before zero, but most of them play the last packet whole. (Opus in Matroska says itself where it ends.)
+    `shift` is what must be added to the times of the sound, `packets` how many hold it.
     """
-    codec = audio.codec or ""
-    if codec not in CODED_SAMPLES or (codec == "libopus" and muxer not in formats.MPEG_4_PART_14):
-        return 0
-    packet, delay = _coded_samples(audio)
-    return -(samples + delay) % packet
+
+    lead: int = 0
+    shift: int = 0
+    packets: int | None = None
+
+    @classmethod
+    def of(cls, audio: AudioOptions, muxer: str, samples: int, version: tuple[int, int]) -> Timing:
+        if audio.codec not in CODED_SAMPLES:
+            return cls()
+        packet, delay = _coded_samples(audio)
+        opus, matroska = audio.codec == "libopus", muxer in MATROSKA
+        lead = 0 if opus and matroska else -(samples + delay) % packet
+        uncounted = opus and matroska and version < CODEC_DELAY_VERSION
+        return cls(lead=lead, shift=delay if uncounted else 0, packets=(samples + lead + delay) // packet)
 
 
 def _coded_samples(audio: AudioOptions) -> tuple[int, int]:
@@ -282,19 +300,18 @@ def _coded_samples(audio: AudioOptions) -> tuple[int, int]:
     return packet, delay
 
 
-def _audio_settings(audio: AudioOptions, muxer: str, samples: int) -> dict[str, str]:
+def _audio_settings(audio: AudioOptions, muxer: str, timing: Timing) -> dict[str, str]:
     settings = {"c:a": audio.codec or formats.CONTAINERS["mp4"].audio_codecs[0], "flags:a": "+bitexact"}
     if audio.codec in LOSSY_AUDIO:
         settings["b:a"] = audio.bitrate
-    if audio.codec == "libmp3lame":  # LAME ends with a packet or two of nothing
-        packet, delay = _coded_samples(audio)
-        settings["bsf:a"] = rf"noise=amount=0:drop=gte(n\,{(samples + delay) // packet})"
     if muxer == "mp4" and audio.codec == "flac":
         settings["strict"] = "experimental"
+    if audio.codec == "libmp3lame":  # LAME ends with a packet or two of nothing
+        settings["bsf:a"] = rf"noise=amount=0:drop=gte(n\,{timing.packets})"
     return settings
 
 
-def _mixed(options: RenderOptions, window: Window, *, own: Any, lead: int) -> Any:
+def _mixed(options: RenderOptions, window: Window, *, own: Any, timing: Timing) -> Any:
     """One stream of all sounds. The silence it is built on gives it its exact length, whatever the tracks do."""
     audio = options.audio
     source = f"anullsrc=sample_rate={audio.sample_rate}:channel_layout={_layout(audio)}"
@@ -302,14 +319,12 @@ def _mixed(options: RenderOptions, window: Window, *, own: Any, lead: int) -> An
     sounds = [silence.filter("atrim", end_sample=window.samples)]
     if own is not None:
         sounds.append(_normalized(own, audio))
-    for index, track in enumerate(audio.tracks):
-        sound = _placed(track, index, audio, window)
-        if sound is not None:
-            sounds.append(sound)
+    placed = [_placed(track, index, audio, window) for index, track in enumerate(audio.tracks)]
+    sounds += [sound for sound in placed if sound is not None]
     mixed = ffmpeg_python.filter(sounds, "amix", inputs=len(sounds), duration="first", normalize=0)
-    if lead:
-        mixed = mixed.filter("adelay", delays=f"{lead}S", all=1)
-    return mixed.filter("asetpts", expr=f"N-{lead}")
+    if timing.lead:
+        mixed = mixed.filter("adelay", delays=f"{timing.lead}S", all=1)
+    return mixed.filter("asetpts", expr=f"N+{timing.shift - timing.lead}")
 
 
 def _layout(audio: AudioOptions) -> str:
@@ -355,12 +370,12 @@ def _placed(track: AudioTrack, index: int, audio: AudioOptions, window: Window) 
     return sound.filter("adelay", delays=f"{delay}S", all=1) if delay else sound
 
 
-def _graph_into_file(argv: list[str], graph_file: str | None, ffmpeg_major: int) -> MixCommand:
+def _graph_into_file(argv: list[str], graph_file: str | None, version: tuple[int, int]) -> MixCommand:
     if "-filter_complex" not in argv:
         return MixCommand(argv, None)
     place = argv.index("-filter_complex")
     graph = argv[place + 1]
     if graph_file is not None:
-        flag = "-/filter_complex" if ffmpeg_major >= 7 else "-filter_complex_script"
+        flag = "-/filter_complex" if version >= (7, 0) else "-filter_complex_script"
         argv = [*argv[:place], flag, graph_file, *argv[place + 2 :]]
     return MixCommand(argv, graph)

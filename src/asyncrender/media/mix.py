@@ -27,7 +27,7 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
     command = graphs.mix_argv(
         options,
         ffmpeg=tool,
-        ffmpeg_major=probe.major_version(await probe.tool_version(tool)),
+        ffmpeg_version=probe.release(await probe.tool_version(tool)),
         joined=str(joined),
         joined_has_audio=bool(found.audio),
         total_frames=plan.total_frames,

@@ -20,8 +20,8 @@ from asyncrender.specs import Model, Rate, write_fraction
 IDLE_SECONDS = 60.0
 """ffprobe reads a header in milliseconds; a minute is a dead disk or network."""
 
-UNKNOWN_MAJOR = 1000
-"""Of a version such as N-112233-gabcdef: built from the newest sources."""
+NEWEST = (1000, 0)
+"""Release of a version such as N-112233-gabcdef: built from the newest sources."""
 
 DEADLINE = "probe's idle_seconds"
 
@@ -124,10 +124,10 @@ async def tool_version(ffmpeg: str) -> str:
     return words[2]
 
 
-def major_version(version: str) -> int:
-    """5 of "5.1.9-0+deb12u1" and "n5.1"; UNKNOWN_MAJOR of a build that is no release."""
-    number = re.match(r"n?(\d+)\.", version)
-    return int(number[1]) if number else UNKNOWN_MAJOR
+def release(version: str) -> tuple[int, int]:
+    """(5, 1) of "5.1.9-0+deb12u1" and "n5.1"; NEWEST for a build that is no release."""
+    number = re.match(r"n?(\d+)\.(\d+)", version)
+    return (int(number[1]), int(number[2])) if number else NEWEST
 
 
 async def encoders(ffmpeg: str) -> frozenset[str]:
@@ -220,11 +220,18 @@ def _number(entry: dict[str, Any], name: str) -> float | None:
 
 
 def _duration(stream: dict[str, Any]) -> float | None:
-    """Matroska has it in a tag alone: 00:00:03.337000000."""
+    """Matroska has it in a tag alone, such as 00:00:03.344000000, and counts the encoder's delay in."""
     parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.get("tags", {}).get("DURATION", ""))
     if "duration" in stream or parts is None:
         return _number(stream, "duration")
-    return int(parts[1]) * 3600 + int(parts[2]) * 60 + float(parts[3])
+    return round(int(parts[1]) * 3600 + int(parts[2]) * 60 + float(parts[3]) - _delay(stream), 6)
+
+
+def _delay(stream: dict[str, Any]) -> float:
+    """Seconds that the encoder put before the first sample; ffprobe 5 says it by a negative time alone."""
+    if "initial_padding" in stream:
+        return int(stream["initial_padding"]) / int(stream["sample_rate"])
+    return max(0.0, -(_number(stream, "start_time") or 0)) if stream.get("codec_name") == "opus" else 0.0
 
 
 def _ratio(text: str | None) -> Fraction | None:

@@ -1,0 +1,171 @@
+"""Time in the page: frame k shows k ÷ fps on every clock, on both capture paths."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frames import SCENES, small
+from PIL import Image
+
+import asyncrender as ar
+from asyncrender.browser.capture import Capture, open_capture
+from asyncrender.plan import complete
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["beginframe", "screenshot"])
+def capture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> AsyncIterator[Capture]:
+    """A page by name from tests/scenes, or from text."""
+    path = SCENES / scene if not isinstance(scene, ar.Html) else tmp_path / "scene.html"
+    if isinstance(scene, ar.Html):
+        path.write_text(scene, encoding="utf-8")
+    async with open_capture(complete(small(**options), "x.mkv"), str(path), Path("/")) as capture:
+        yield capture
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+async def test_every_clock_shows_the_time_of_its_frame(capture: str, tmp_path: Path) -> None:
+    async with opened("clocks.html", tmp_path, capture=capture) as page:
+        for frame in range(12):
+            shown = pixels(await page.picture(frame))
+            lengths = [(shown[row * 8 + 4, :, 0] > 127).sum() for row in range(10)]
+            assert lengths == [4 * frame] * 10, f"frame {frame}"
+
+
+async def test_a_frame_that_was_skipped_is_lived_through_all_the_same(capture: str, tmp_path: Path) -> None:
+    async with opened("canvas.html", tmp_path, capture=capture) as page:
+        full = [await page.picture(frame) for frame in range(6)]
+    async with opened("canvas.html", tmp_path, capture=capture) as page:
+        for frame in range(5):
+            await page.skip(frame)
+        assert (pixels(await page.picture(5)) == pixels(full[5])).all()
+
+
+async def test_both_paths_give_the_same_pixels(tmp_path: Path) -> None:
+    shown = {}
+    for path in ("beginframe", "screenshot"):
+        async with opened("css.html", tmp_path, capture=path) as page:
+            shown[path] = [pixels(await page.picture(frame)) for frame in range(4)]
+    assert np.array_equal(shown["beginframe"], shown["screenshot"])
+
+
+ORDER = """<script>
+  const order = [];
+  setTimeout(() => { order.push('t10'); Promise.resolve().then(() => order.push('t10 promise')); }, 10);
+  setTimeout(() => order.push('t5'), 5);
+  const never = setTimeout(() => order.push('never'), 20);
+  setTimeout(() => { order.push('t15'); clearTimeout(never); }, 15);
+  setTimeout(() => { order.push('t10 second'); }, 10);
+  requestAnimationFrame(now => { order.push(`raf ${now}`); Promise.resolve().then(() => order.push('raf promise')); });
+  const cancelled = requestAnimationFrame(() => order.push('never'));
+  cancelAnimationFrame(cancelled);
+  requestAnimationFrame(() => { order.push('raf second'); requestAnimationFrame(now => order.push(`raf ${now}`)); });
+  setTimeout(() => order.push('t40'), 40);
+</script>"""
+
+
+async def test_timers_promises_and_frames_come_in_the_browsers_order(tmp_path: Path) -> None:
+    async with opened(ar.Html(ORDER), tmp_path) as page:
+        await page.skip(0)
+        first = ["raf 0", "raf promise", "raf second"]
+        assert await page.page.evaluate("order") == first
+        await page.skip(1)
+        timers = ["t5", "t10", "t10 promise", "t10 second", "t15", "t40", "raf 40"]
+        assert await page.page.evaluate("order") == first + timers
+
+
+FOUR_MS = """<script>
+  let times = [];
+  setTimeout(function next() { times.push(performance.now()); if (times.length < 9) setTimeout(next, 0); }, 0);
+</script>"""
+
+
+async def test_nested_timers_are_slowed_down_as_html_says_so_that_none_stops_the_clock(tmp_path: Path) -> None:
+    async with opened(ar.Html(FOUR_MS), tmp_path) as page:
+        await page.skip(0)
+        await page.skip(1)
+        assert await page.page.evaluate("times") == [0, 0, 0, 0, 0, 4, 8, 12, 16]
+
+
+async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> None:
+    text = """<div id=a></div><script>const said = [];
+      const animation = a.animate([{opacity: 0}, {opacity: 1}], 100);
+      animation.onfinish = () => said.push(['finish', performance.now()]);
+      animation.finished.then(() => said.push(['finished', performance.now()]));</script>"""
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        for frame in range(5):
+            await page.picture(frame)
+        said = {name: at for name, at in await page.page.evaluate("said")}
+        assert said == {"finished": 120, "finish": 120}
+        assert await page.page.evaluate("animation.playState") == "finished"
+
+
+async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
+    text = """<body style="margin:0;background:#000"><script>
+      window.asyncrender.seek = async (time, frame) => {
+        await new Promise(resolve => { const channel = new MessageChannel();
+          channel.port1.onmessage = resolve; channel.port2.postMessage(0); });
+        document.body.style.background = `rgb(${frame}, ${Math.round(time * 100)}, 0)`;
+      };</script>"""
+    async with opened(ar.Html(text), tmp_path) as page:
+        for frame in (0, 1, 7):
+            shown = pixels(await page.picture(frame))
+            assert tuple(shown[5, 5]) == (frame, 4 * frame, 0)
+
+
+async def test_readiness_by_a_promise_that_needs_a_timer_sets_zero_when_ready(tmp_path: Path) -> None:
+    text = """<script>
+      window.asyncrender.ready = new Promise(resolve => setTimeout(resolve, 300));
+      let first; window.asyncrender.ready.then(() => requestAnimationFrame(now => { first = now; }));</script>"""
+    async with opened(ar.Html(text), tmp_path) as page:
+        await page.skip(0)
+        assert await page.page.evaluate("[first, performance.now()]") == [0, 0]
+
+
+async def test_the_page_knows_its_film(tmp_path: Path) -> None:
+    text = "<script>const seen = JSON.stringify(window.asyncrender);</script>"
+    async with opened(ar.Html(text), tmp_path, props={"name": "Ünïcödé 🎬", "list": [1, None]}) as page:
+        seen = await page.page.evaluate("JSON.parse(seen)")
+    expected = {"fps": 25, "width": 160, "height": 90, "duration": 0.4, "frame": 0, "time": 0}
+    assert seen == {**expected, "props": {"name": "Ünïcödé 🎬", "list": [1, None]}}
+
+
+async def test_the_environment_is_fixed(tmp_path: Path) -> None:
+    look = """[Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.language, new Date().toISOString(),
+        isSecureContext, document.hasFocus(), matchMedia('(prefers-color-scheme: light)').matches,
+        devicePixelRatio, innerWidth, innerHeight, location.origin]"""
+    async with opened("css.html", tmp_path) as page:
+        await page.skip(0)
+        seen = await page.page.evaluate(look)
+    at = "2024-01-01T00:00:00.000Z"
+    assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost"]
+
+
+async def test_chance_is_seeded(tmp_path: Path) -> None:
+    draw = "[Math.random(), crypto.randomUUID(), [...crypto.getRandomValues(new Uint8Array(4))]]"
+
+    async def drawn(seed: int) -> object:
+        async with opened("css.html", tmp_path, seed=seed) as page:
+            return await page.page.evaluate(draw)
+
+    first, again, other = await drawn(1), await drawn(1), await drawn(2)
+    assert first == again != other

@@ -1,0 +1,196 @@
+"""Ending a render early, or having its children die: everything reaped, everything tidied, one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from frames import SCENES, digests, left_in, small
+
+import asyncrender as ar
+
+pytestmark = pytest.mark.anyio
+
+LONG = {"frame_count": 4000, "concurrency": 2}
+
+
+def children(name: str) -> list[psutil.Process]:
+    """Our living children whose program is called so."""
+    family = psutil.Process().children(recursive=True)
+    return [child for child in family if child.is_running() and child.status() != "zombie" and name in child.name()]
+
+
+def alive() -> list[str]:
+    return [str(child.name()) for child in children("chrom") + children("ffmpeg") + children("ffprobe")]
+
+
+def once(frames: int, act: Callable[[], object]) -> Callable[[ar.Progress], None]:
+    """A progress callback that acts, one time, when so many frames are done."""
+    acted = False
+
+    def look(progress: ar.Progress) -> None:
+        nonlocal acted
+        if progress.frames_done >= frames and not acted:
+            acted = True
+            act()
+
+    return look
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "out.mkv").write_bytes(b"an older film")
+    return tmp_path / "out.mkv"
+
+
+def untouched(output: Path) -> bool:
+    return output.read_bytes() == b"an older film" and left_in(output.parent) == {"out.mkv"}
+
+
+async def test_a_scope_cancels_a_render(output: Path) -> None:
+    with anyio.CancelScope() as scope:
+        await ar.render(SCENES / "canvas.html", output, small(**LONG), on_progress=once(5, scope.cancel))
+    assert scope.cancelled_caught
+    assert not alive()
+    assert untouched(output)
+
+
+async def test_a_crashed_browser_is_replaced_and_nobody_sees_it(tmp_path: Path) -> None:
+    def kill() -> None:
+        max(children("chrom"), key=lambda child: -child.pid).kill()
+
+    options = small(frame_count=60)
+    result = await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", options, on_progress=once(20, kill))
+    assert [chunk.attempts for chunk in result.chunks] == [2]
+    await ar.render(SCENES / "canvas.html", tmp_path / "b.mkv", options)
+    assert digests(tmp_path / "a.mkv") == digests(tmp_path / "b.mkv")
+    assert not alive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_deadline_at_any_moment(output: Path) -> None:
+    for seconds in (0.0, 0.05, 0.2, 0.4, 0.8, 1.2):
+        with anyio.move_on_after(seconds) as scope:
+            await ar.render(SCENES / "canvas.html", output, small(**LONG))
+        assert scope.cancelled_caught
+        assert not alive()
+        assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_job_is_cancelled(output: Path) -> None:
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
+    async with ar.open_render(plan) as job:
+        ends = []
+        async for event in job.events():
+            if isinstance(event, ar.Progress) and event.frames_done > 3:
+                job.cancel()
+            if not isinstance(event, ar.Progress):
+                ends.append(event)
+        assert ends == [ar.Cancelled()]
+        with pytest.raises(ar.RenderCancelled):
+            await job.result()
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_leaving_the_block_early_cancels(output: Path) -> None:
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
+    async with ar.open_render(plan) as job:
+        async for event in job.events():
+            if isinstance(event, ar.Progress) and event.frames_done > 3:
+                break
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_error_in_the_block_comes_out_as_it_is(output: Path) -> None:
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
+    with pytest.raises(ZeroDivisionError):
+        async with ar.open_render(plan) as job:
+            async for event in job.events():
+                if isinstance(event, ar.Progress) and event.frames_done > 3:
+                    1 / 0  # noqa: B018
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_failing_callback_fails_the_render(output: Path) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await ar.render(SCENES / "canvas.html", output, small(**LONG), on_progress=once(3, fail))
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.asyncio
+async def test_asyncio_cancellation_is_asyncios_own(output: Path) -> None:
+    begun = asyncio.Event()
+    render = ar.render(SCENES / "canvas.html", output, small(**LONG), on_progress=once(3, begun.set))
+    task = asyncio.create_task(render)
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_killed_encoder_is_replaced(tmp_path: Path) -> None:
+    def kill() -> None:
+        for child in children("ffmpeg"):
+            child.kill()
+
+    options = small(frame_count=60)
+    result = await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", options, on_progress=once(20, kill))
+    assert [chunk.attempts for chunk in result.chunks] == [2]
+    assert not alive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_browser_that_dies_again_and_again_is_an_error(output: Path) -> None:
+    killing = anyio.Event()
+
+    async def keep_killing() -> None:
+        await killing.wait()
+        while True:
+            for child in children("chrom"):
+                child.kill()
+            await anyio.sleep(0.05)
+
+    caught: list[ar.BrowserError] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_killing)
+        try:
+            await ar.render(SCENES / "canvas.html", output, small(**LONG), on_progress=once(3, killing.set))
+        except ar.BrowserError as error:
+            caught.append(error)
+        tasks.cancel_scope.cancel()
+    assert caught[0].chunk is not None
+    assert caught[0].exit_code == 75
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_two_renders_to_one_output(tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
+    async with ar.open_render(plan) as job:
+        async for event in job.events():
+            if isinstance(event, ar.Progress) and event.frames_done > 1:
+                break
+        with pytest.raises(ar.OutputLocked, match=r"out\.mkv"):
+            await ar.render(SCENES / "canvas.html", output, small())
+    await ar.render(SCENES / "canvas.html", output, small())
+    assert left_in(tmp_path) == {"out.mkv"}

@@ -1,0 +1,191 @@
+"""Whole renders, looked at as a viewer would: frames, rates, sound, names; real browser, real ffmpeg."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import anyio
+import av
+import numpy as np
+import pytest
+from frames import LOSSLESS, SCENES, digests, frame_seconds, html, left_in, pictures, served, small
+
+import asyncrender as ar
+
+one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_render_on_each_event_loop(tmp_path: Path) -> None:
+    seen: list[ar.Progress] = []
+    result = await ar.render(SCENES / "css.html", tmp_path / "out.mkv", small(concurrency=2), on_progress=seen.append)
+    assert len(pictures(result.output)) == result.frames == 10
+    assert left_in(tmp_path) == {"out.mkv"}
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == seen[0].frames_done == 0
+    assert fractions.count(1.0) == 1
+    assert fractions[-1] == 1.0
+    assert [chunk.attempts for chunk in result.chunks] == [1, 1]
+
+
+@pytest.mark.asyncio
+async def test_as_an_asyncio_user_writes_it(tmp_path: Path) -> None:
+    task = asyncio.create_task(ar.render(SCENES / "css.html", tmp_path / "out.mkv", small()))
+    result = await asyncio.wait_for(task, 120)
+    assert result.output == tmp_path / "out.mkv"
+
+
+@one_loop
+@pytest.mark.parametrize("scene", ["css", "waapi", "canvas", "interval"])
+async def test_any_number_of_chunks_gives_the_same_frames(scene: str, tmp_path: Path) -> None:
+    films = []
+    for concurrency in (1, 2, 5):
+        output = tmp_path / f"{concurrency}.mkv"
+        options = small(frame_count=13, concurrency=concurrency)
+        assert len((await ar.render(SCENES / f"{scene}.html", output, options)).chunks) == concurrency
+        films.append(digests(output))
+    assert films[0] == films[1] == films[2]
+    assert len(set(films[0])) > 6, "the scene hardly moves: the comparison would say nothing"
+
+
+@one_loop
+async def test_start_frame_gives_the_later_frames_of_the_full_render(tmp_path: Path) -> None:
+    await ar.render(SCENES / "canvas.html", tmp_path / "full.mkv", small(frame_count=12))
+    await ar.render(SCENES / "canvas.html", tmp_path / "part.mkv", small(frame_count=7, start_frame=5, concurrency=2))
+    assert digests(tmp_path / "part.mkv") == digests(tmp_path / "full.mkv")[5:]
+
+
+@one_loop
+@pytest.mark.parametrize(
+    ("fps", "seconds", "frames", "rate"),
+    [
+        (30, 1.1, 33, Fraction(30)),
+        (29.97, 0.5, 15, Fraction(30000, 1001)),
+        ("23.976", 0.5, 12, Fraction(24000, 1001)),
+        (60, "1/60", 1, Fraction(60)),
+    ],
+)
+async def test_h264_has_an_exact_rate(fps: object, seconds: object, frames: int, rate: Fraction, tmp_path: Path) -> None:
+    options = ar.RenderOptions(width=160, height=90, fps=fps, duration=seconds, concurrency=3)
+    output = (await ar.render(SCENES / "css.html", tmp_path / "out.mp4", options)).output
+    (video,) = (await ar.probe(output)).video
+    assert (video.codec, video.pixel_format, video.frame_rate) == ("h264", "yuv420p", rate)
+    assert frame_seconds(output) == [index / rate for index in range(frames)]
+
+
+@one_loop
+async def test_awkward_names(tmp_path: Path) -> None:
+    folder = tmp_path / "a b'c%20é #1"
+    folder.mkdir()
+    scene = folder / "my 'scene' 50%#?.html"
+    picture = "<svg xmlns='http://www.w3.org/2000/svg' width='160' height='90'><rect fill='red' width='160' height='90'/></svg>"
+    (folder / "é #%.svg").write_text(picture)
+    scene.write_text("<style>body{margin:0}</style><img src='é%20%23%25.svg'>")
+    result = await ar.render(scene, folder / "my 'film' 50%.mkv", small(frame_count=2, concurrency=2))
+    assert pictures(result.output)[0][40, 40].tolist() == [255, 0, 0]
+    assert result.warnings == ()
+
+
+@one_loop
+async def test_html_text_and_urls_are_scenes_too(tmp_path: Path) -> None:
+    text = "<meta name=asyncrender content='width=64, height=48, fps=10, duration=0.3'><body bgcolor=#00ff00>"
+    results = [await ar.render(ar.Html(text), tmp_path / "text.mkv", ar.RenderOptions(video=LOSSLESS))]
+    with served(lambda request: html(request, text)) as url:
+        results.append(await ar.render(url, tmp_path / "url.mkv", ar.RenderOptions(video=LOSSLESS)))
+    for result in results:
+        shown = pictures(result.output)
+        assert (len(shown), shown[0].shape, shown[0][9, 9].tolist()) == (3, (48, 64, 3), [0, 255, 0])
+
+
+@one_loop
+async def test_two_renders_at_once_share_a_limiter(tmp_path: Path) -> None:
+    limiter, most = anyio.CapacityLimiter(2), 0
+
+    def look(progress: ar.Progress) -> None:
+        nonlocal most
+        most = max(most, int(limiter.borrowed_tokens))
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("a", "b"):
+
+            async def run(output: Path = tmp_path / f"{name}.mkv") -> None:
+                options = small(concurrency=2)
+                await ar.render(SCENES / "canvas.html", output, options, limiter=limiter, on_progress=look)
+
+            tasks.start_soon(run)
+    assert digests(tmp_path / "a.mkv") == digests(tmp_path / "b.mkv")
+    assert 1 <= most <= 2
+
+
+@one_loop
+async def test_tracks_are_mixed_whatever_the_chunks(tmp_path: Path) -> None:
+    tone = tmp_path / "tone.wav"
+    make = "ffmpeg -v error -f lavfi -i sine=frequency=440:sample_rate=48000:duration=3 -c:a pcm_s16le"
+    subprocess.run([*make.split(), str(tone)], check=True)
+    tracks = (ar.AudioTrack(path=str(tone), volume=0.5, offset="0.2"),)
+    sounds = []
+    for concurrency in (1, 3):
+        output = tmp_path / f"{concurrency}.mkv"
+        audio = ar.AudioOptions(codec="pcm_s16le", tracks=tracks)
+        await ar.render(SCENES / "css.html", output, small(concurrency=concurrency, frame_count=25, audio=audio))
+        with av.open(str(output)) as film:
+            sounds.append(np.concatenate([frame.to_ndarray().reshape(-1) for frame in film.decode(audio=0)]))
+    assert np.array_equal(*sounds)
+    left = sounds[0][::2].astype(float)
+    assert len(left) == 48000
+    assert not left[: 48 * 200].any()
+    with av.open(str(tone)) as film:
+        original = np.concatenate([frame.to_ndarray().reshape(-1) for frame in film.decode(audio=0)]).astype(float)
+    assert np.abs(left[48 * 200 :] - original[: 48 * 800] / 2).max() <= 1
+
+
+@one_loop
+async def test_plan_chunks_assemble_is_render(tmp_path: Path) -> None:
+    await ar.render(SCENES / "canvas.html", tmp_path / "render.mkv", small(concurrency=3))
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", tmp_path / "parts.mkv", small(concurrency=3))
+    plan = ar.RenderPlan.model_validate_json(plan.model_dump_json())
+    with pytest.raises(ar.ChunkDamaged, match="chunk 0, 1, 2"):
+        await ar.assemble(plan)
+    for chunk in (2, 0, 1):
+        assert (await ar.render_chunk(plan, chunk)).attempts == 1
+    assert (await ar.render_chunk(plan, 1)).attempts == 0
+    result = await ar.assemble(plan)
+    assert [chunk.attempts for chunk in result.chunks] == [0, 0, 0]
+    assert digests(tmp_path / "parts.mkv") == digests(tmp_path / "render.mkv")
+    assert left_in(tmp_path) == {"parts.mkv", "render.mkv"}
+
+
+@one_loop
+async def test_events_end_with_exactly_one_terminal_event(tmp_path: Path) -> None:
+    plan = ar.RenderOrchestrator.plan(SCENES / "css.html", tmp_path / "out.mkv", small())
+    async with ar.open_render(plan) as job:
+        events = [event async for event in job.events()]
+        again = [event async for event in job.events()]
+        result = await job.result()
+    *progress, end = events
+    assert end == ar.Finished(result)
+    assert all(isinstance(event, ar.Progress) for event in progress)
+    assert progress[-1].fraction == 1.0
+    assert [type(event) for event in again] == [ar.Progress, ar.Finished]
+
+
+@one_loop
+async def test_resolved_options_say_what_was_found(tmp_path: Path) -> None:
+    options = await ar.resolve(SCENES / "css.html", tmp_path / "out.mp4", ar.RenderOptions(duration=2))
+    assert options.capture in ("beginframe", "screenshot")
+    assert (options.width, options.height, options.fps, options.frame_count) == (1920, 1080, 30, 60)
+    assert options.concurrency
+    assert options.environment
+    assert "Chrome" in options.environment.browser
+    assert await ar.resolve(SCENES / "css.html", tmp_path / "out.mp4", options) == options
+
+
+@one_loop
+async def test_doctor_finds_what_these_tests_use() -> None:
+    report = await ar.doctor()
+    assert {check.name for check in report.checks} >= {"ffmpeg", "ffprobe", "browser", "capture"}
+    assert report.ok
