@@ -8,10 +8,11 @@ AsyncRenderError
 ├── PageError              the page's own fault
 │   ├── PageThrew          an uncaught error or rejection, with the page's stack
 │   ├── PageNotReady       a deadline passed before the page was ready; names what it waits for
-│   └── PageStalled        a frame did not come within its deadline
+│   └── PageStalled        the page's scripts did not finish a frame within their deadline
 ├── BrowserError           the browser's fault; transient
 │   ├── BrowserLaunchFailed
-│   └── BrowserCrashed     the browser or the page's renderer died
+│   ├── BrowserCrashed     the browser or the page's renderer died
+│   └── BrowserStalled     the page was moved, but the browser did not draw it within the deadline
 ├── MediaError             ffmpeg's fault, or a media file's
 │   ├── ToolFailed         ffmpeg or ffprobe ended badly; carries its last words
 │   ├── ToolStalled        ffmpeg made no progress within its deadline; transient
@@ -31,6 +32,7 @@ __all__ = [
     "BrowserCrashed",
     "BrowserError",
     "BrowserLaunchFailed",
+    "BrowserStalled",
     "ChunkDamaged",
     "DiskFull",
     "InvalidOption",
@@ -130,7 +132,7 @@ class PageNotReady(PageError):
 
 
 class PageStalled(PageError):
-    """A frame did not come within `timeouts.frame`: an endless loop, or a machine that is far too busy."""
+    """The page's scripts did not finish a frame within `timeouts.frame`: an endless loop, or a far too busy machine."""
 
 
 class BrowserError(AsyncRenderError):
@@ -150,6 +152,10 @@ class BrowserLaunchFailed(BrowserError):
 
 class BrowserCrashed(BrowserLaunchFailed):
     """The browser or the page's renderer died while rendering."""
+
+
+class BrowserStalled(BrowserError):
+    """The page's scripts were done with a frame, but the browser did not draw it in time."""
 
 
 class MediaError(AsyncRenderError):

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -22,9 +22,6 @@ SHOWN_ERRORS = 5
 """Of a plan that does not validate: one wrong field can make a thousand chunks wrong."""
 
 PLAN_FORM = "a plan as `asyncrender plan` prints it"
-
-PageErrors = Literal["fail", "warn"]
-Capturing = Literal["auto", "beginframe", "screenshot"]
 
 PICTURE, SOUND, PAGE, RUN = "Picture", "Sound", "Page", "Run"
 
@@ -54,14 +51,14 @@ TRACK_FORM = r"PATH\[@OFFSET]\[,NAME=VALUE…], names: volume fade_in fade_out s
 DEADLINES = "timeouts.load timeouts.ready timeouts.request timeouts.frame"
 
 FLAGS = (
-    _flag("--width", "width", int, (PICTURE, "Pixels; the page's own, else 1920.")),
-    _flag("--height", "height", int, (PICTURE, "Pixels; the page's own, else 1080.")),
+    _flag("--width", "width", str, (PICTURE, "Pixels; the page's own, else 1920."), "N"),
+    _flag("--height", "height", str, (PICTURE, "Pixels; the page's own, else 1080."), "N"),
     _flag("--fps", "fps", str, (PICTURE, "Such as 30 or 30000/1001; the page's own, else 30."), "RATE"),
     _flag("--duration", "duration", str, (PICTURE, "Length; the page's own."), "SECONDS"),
-    _flag("--frames", "frame_count", int, (PICTURE, "Length in frames, instead of --duration.")),
-    _flag("--start-frame", "start_frame", int, (PICTURE, "The first frame that is rendered; 0.")),
+    _flag("--frames", "frame_count", str, (PICTURE, "Length in frames, instead of --duration."), "N"),
+    _flag("--start-frame", "start_frame", str, (PICTURE, "The first frame that is rendered; 0."), "N"),
     _flag("--codec", "video.codec", str, (PICTURE, "ffmpeg's name of the encoder; libx264."), "NAME"),
-    _flag("--crf", "video.crf", float, (PICTURE, "Constant rate factor: less is better.")),
+    _flag("--crf", "video.crf", str, (PICTURE, "Constant rate factor: less is better."), "N"),
     _flag("--bitrate", "video.bitrate", str, (PICTURE, "Such as 5M, instead of --crf."), "BITS"),
     _flag("--preset", "video.preset", str, (PICTURE, "The encoder's speed against size."), "NAME"),
     _flag("--pixel-format", "video.pixel_format", str, (PICTURE, "ffmpeg's name, such as yuv420p."), "NAME"),
@@ -69,13 +66,13 @@ FLAGS = (
     _flag("--audio-codec", "audio.codec", str, (SOUND, "ffmpeg's name; the container's usual one."), "NAME"),
     _flag("--muted", "audio.muted", bool, (SOUND, "Leave the sound out.")),
     _flag("--props", "props", str, (PAGE, "Data for the page: window.asyncrender.props."), "JSON|@FILE"),
-    _flag("--seed", "seed", int, (PAGE, "Of the page's random numbers; 0.")),
-    _flag("--page-errors", "page_errors", PageErrors, (PAGE, "What an uncaught error does; fail.")),
+    _flag("--seed", "seed", str, (PAGE, "Of the page's random numbers; 0."), "N"),
+    _flag("--page-errors", "page_errors", str, (PAGE, "What an uncaught error does; fail."), "fail|warn"),
     _flag("--timeout", DEADLINES, float, (PAGE, "Deadline of load, readiness, a request, a frame."), "SECONDS"),
-    _flag("--capture", "capture", Capturing, (PAGE, "How frames leave: auto, beginframe, screenshot."), "WAY"),
+    _flag("--capture", "capture", str, (PAGE, "How frames leave: auto, beginframe, screenshot."), "WAY"),
     _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
-    _flag("--concurrency -j", "concurrency", int, (RUN, "Browsers at work at once; as the machine allows.")),
-    _flag("--chunk-frames", "chunk_frames", int, (RUN, "The most frames of one chunk; 900.")),
+    _flag("--concurrency -j", "concurrency", str, (RUN, "Browsers at work at once; as the machine allows."), "N"),
+    _flag("--chunk-frames", "chunk_frames", str, (RUN, "The most frames of one chunk; 900."), "N"),
     _flag("--resume/--fresh", "resume", bool, (RUN, "Use finished chunks of an earlier run, or keep none.")),
 )
 
@@ -189,8 +186,8 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _refusal(option: str, value: object, allowed: str) -> str:
-    shown_value = value if isinstance(value, int | float) else repr(value)
-    given = "is missing" if value is None else f"{shown_value} is not possible"
+    shown = value if re.fullmatch(r"[-+.\w]+", str(value)) else repr(value)
+    given = "is missing" if value is None else f"{shown} is not possible"
     return f"{flag_name(option)} {given}: {_in_flags(allowed).rstrip('.')}."
 
 

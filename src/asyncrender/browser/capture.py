@@ -20,7 +20,7 @@ import anyio
 from asyncrender.browser.launch import open_browser
 from asyncrender.browser.page import Page, open_page, scene_address
 from asyncrender.browser.server import open_server
-from asyncrender.errors import BrowserError, BrowserLaunchFailed, PageStalled
+from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled
 from asyncrender.specs import BrowserOptions, RenderOptions
 from asyncrender.specs import Capture as CaptureName
 
@@ -31,6 +31,9 @@ TICKS_LEAD_SECONDS = 10
 
 PROBE_SECONDS = 10.0
 """A browser that can draw on demand draws an empty page in some 30 ms."""
+
+FIRST_PICTURE_SECONDS = 20.0
+"""The first picture takes some 50 ms. A browser that comes up lame is better replaced soon than waited for."""
 
 LOADING_TICK_MS = 1.0
 """Distance of the frames drawn while the page loads: short, because nothing shall happen in them."""
@@ -47,17 +50,23 @@ class Capture:
         await self._timed(frame, picture=False)
 
     async def picture(self, frame: int) -> bytes:
-        """The frame as a PNG. Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed."""
+        """The frame as a PNG. Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled."""
         await self.page.advance(frame)
         return await self._timed(frame, picture=True)
 
     async def _timed(self, frame: int, *, picture: bool) -> bytes:
-        with anyio.move_on_after(self._frame_seconds):
-            data = await self._camera.shoot(picture=picture)
-            self.page.check()
-            return data
-        what = f"{self.page.label} was not drawn within {self._frame_seconds:g} s (timeouts.frame)"
-        raise PageStalled(what).at(frame=frame)
+        try:
+            data = await _drawn(self._camera, self.page, self._frame_seconds, "timeouts.frame", picture=picture)
+        except BrowserStalled as error:
+            raise error.at(frame=frame) from None
+        self.page.check()
+        return data
+
+
+async def _drawn(camera: _Camera, page: Page, seconds: float, deadline: str, *, picture: bool) -> bytes:
+    with anyio.move_on_after(seconds):
+        return await camera.shoot(picture=picture)
+    raise BrowserStalled(f"The browser did not draw {page.label} within {seconds:g} s ({deadline}).")
 
 
 class _Camera(Protocol):
@@ -120,6 +129,7 @@ async def open_capture(options: RenderOptions, composition_url: str, base: Path)
         camera = _BeginFrame(page, LOADING_TICK_MS) if begin_frame else _Screenshot(page)
         await page.load()
         await page.until_ready(lambda: camera.shoot(picture=False))
+        await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
         assert options.fps is not None
         if isinstance(camera, _BeginFrame):
             camera.interval_ms = float(1000 / options.fps)

@@ -247,8 +247,9 @@ async def open_page(
     page = Page(browser, session, options, url)
     for name in ("Page", "Runtime", "Network", "Inspector", "Animation"):
         await page.call(f"{name}.enable")
-    metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
-    await page.call("Emulation.setDeviceMetricsOverride", metrics)
+    if not begin_frame:  # there the tab's own size holds; changing it would want frames of its own
+        metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
+        await page.call("Emulation.setDeviceMetricsOverride", metrics)
     await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
     await page.call("Emulation.setLocaleOverride", {"locale": options.browser.locale})
     await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})

@@ -42,7 +42,7 @@ LOSSY_AUDIO = ("aac", "libmp3lame", "libopus", "libvorbis")
 TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=FR+FC"}
 """Out of mono or stereo; a channel that is not there adds nothing."""
 
-RGB = ("bgr0", "gbrp")
+RGB = ("bgr0",)
 
 TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 

@@ -1,0 +1,1 @@
+"""Measurements of asyncrender through its public interface. Run: python -m benchmarks"""
