@@ -39,6 +39,8 @@ PAGE = """<!doctype html>
 LONG_FRAMES, LONG_CHUNK_FRAMES = 200, 10
 """Long enough to be met in the middle, in chunks short enough that some are finished by then."""
 
+MORE_THAN_A_PIPE_HOLDS = 2 << 20
+
 SECONDS_TO_END = 30.0
 """Far more than tidying takes; a test that waits so long has failed."""
 
@@ -460,6 +462,16 @@ def test_a_fresh_render_that_is_interrupted_keeps_nothing(scene: Path, tmp_path:
         assert "cancelled; nothing is kept" in process.stderr.read()
         assert process.wait(SECONDS_TO_END) == 130
     assert [path.name for path in tmp_path.iterdir()] == [scene.name]
+
+
+def test_waiting_for_a_plan_can_be_interrupted() -> None:
+    argv = [*ASYNCRENDER, "chunk", "-", "0"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.write(b" " * MORE_THAN_A_PIPE_HOLDS)
+        process.stdin.flush()  # returns once it is being read
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS_TO_END) == 130
 
 
 def test_the_second_signal_ends_at_once_what_tidies_for_ever() -> None:

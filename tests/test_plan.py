@@ -364,6 +364,13 @@ def test_a_page_of_the_web_has_one_fingerprint_wherever_its_film_goes() -> None:
     assert len(prints) == 1
 
 
+@pytest.mark.parametrize("outputs", [("out.mp4", "a/b.mp4", "a/c/d.mp4"), ("/out.mp4", "/films/b.mp4", "/x/y/d.mp4")])
+def test_a_local_page_has_one_fingerprint_wherever_its_film_goes(outputs: tuple[str, ...]) -> None:
+    scene = "/films/scene.html" if outputs[0].startswith("/") else "scene.html"
+    prints = {plan_of(scene, output).fingerprint for output in outputs}
+    assert len(prints) == 1
+
+
 def test_a_chunks_key_is_its_plans_and_its_windows() -> None:
     one, two = plan_of(concurrency=2), plan_of(concurrency=2, seed=1)
     keys = {chunk_key(plan.fingerprint, chunk) for plan in (one, two) for chunk in plan.chunks}

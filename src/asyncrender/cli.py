@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +34,10 @@ from asyncrender.progress import SHARES, STAGES, Stage
 
 LINE_SECONDS = 5.0
 """Between two progress lines where there is no terminal: a day's render still makes a log that one can read."""
+
+STDERR = 2
+SHOW_CURSOR = b"\x1b[?25h"
+"""DECTCEM: a bar that is killed would leave the terminal without a cursor."""
 
 Show = Callable[[ar.Progress], None]
 ProgressMode = Literal["auto", "bar", "json", "none"]
@@ -76,14 +80,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Debug = Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")]
 
 
-def load_plan(path: str, workdir: Path | None) -> ar.RenderPlan:
+def load_plan(values: Mapping[str, Any]) -> ar.RenderPlan:
     """The plan in a file or, for `-`, on standard input. Raises InvalidPlan."""
+    path, workdir = values["plan_file"], values["workdir"]
     source = "standard input" if path == "-" else path
     try:
         text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise ar.InvalidPlan(f"{source} cannot be read: {error.strerror}. Give {PLAN_FORM}.") from None
     return read_plan(text, source=source, base=workdir)
+
+
+def _keyword(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _typed(flag: Flag) -> Any:
+    about = typer.Option(*flag.names, help=flag.help, rich_help_panel=flag.panel, metavar=flag.metavar)
+    return Annotated[flag.type | None, about]
+
+
+INPUTS: dict[str, tuple[list[inspect.Parameter], Callable[[Mapping[str, Any]], Any]]] = {
+    "options": ([_keyword(flag.parameter, _typed(flag), None) for flag in FLAGS], read_options),
+    "job": ([_keyword("plan_file", PlanFile), _keyword("workdir", Workdir, None)], load_plan),
+}
+"""What several commands take: its flags, and how their values become one. Read before the event loop runs, because
+nothing interrupts a loop that waits for standard input."""
 
 
 def say(kind: str, text: str, colour: str) -> None:
@@ -102,19 +124,17 @@ class Interrupted(Exception):
 
 
 def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Register a coroutine function as a command, with --debug. A parameter `options` becomes the FLAGS."""
-    parameters = dict(inspect.signature(function, eval_str=True).parameters)
-    flags = FLAGS if parameters.pop("options", None) else ()
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [parameter.replace(kind=keyword) for parameter in parameters.values()]
-    shared = [inspect.Parameter(flag.parameter, keyword, default=None, annotation=_typed(flag)) for flag in flags]
-    debug_flag = inspect.Parameter("debug", keyword, default=False, annotation=Debug)
+    """Register a coroutine function as a command, with --debug. A parameter of INPUTS is read before it runs."""
+    own = dict(inspect.signature(function, eval_str=True).parameters)
+    inputs = {name: INPUTS[name] for name in INPUTS if own.pop(name, None)}
+    shared = [parameter for parameters, _ in inputs.values() for parameter in parameters]
+    plain = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own.values()]
 
     def run(*, debug: bool, **values: Any) -> None:
         configure_logs(debug)
         try:
-            if flags:
-                values["options"] = read_options({flag.parameter: values.pop(flag.parameter) for flag in flags})
+            for name, (parameters, read) in inputs.items():
+                values[name] = read({parameter.name: values.pop(parameter.name) for parameter in parameters})
             carry_out(functools.partial(function, **values))
         except (typer.Exit, BrokenPipeError):
             raise
@@ -128,15 +148,10 @@ def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
             raise typer.Exit(code) from None
 
     run.__name__, run.__doc__ = function.__name__, function.__doc__
-    run.__signature__ = inspect.Signature([*own, *shared, debug_flag])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*shared, *plain, _keyword("debug", Debug, False)])  # type: ignore[attr-defined]
     run.__annotations__ = {}
     app.command()(run)
     return function
-
-
-def _typed(flag: Flag) -> Any:
-    about = typer.Option(*flag.names, help=flag.help, rich_help_panel=flag.panel, metavar=flag.metavar)
-    return Annotated[flag.type | None, about]
 
 
 def configure_logs(debug: bool) -> None:
@@ -178,8 +193,10 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
-            if received:
-                os._exit(128 + number)  # told twice: at once, tidy or not; the children die with us
+            if received:  # told twice: at once, tidy or not; the children die with us
+                if os.isatty(STDERR):
+                    os.write(STDERR, SHOW_CURSOR)
+                os._exit(128 + number)
             received.append(number)
             scope.cancel()
 
@@ -188,7 +205,7 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
 
 
 @contextmanager
-def shown(mode: ProgressMode, *, resume: bool) -> Iterator[Show]:
+def shown(mode: ProgressMode, *, kept: bool) -> Iterator[Show]:
     """Progress on standard error while the block lasts; on cancellation, a word about what is left."""
     displays: dict[str, Callable[[], AbstractContextManager[Show]]] = {"bar": bars, "json": json_lines, "none": silence}
     auto = bars if sys.stderr.isatty() else plain_lines
@@ -196,8 +213,8 @@ def shown(mode: ProgressMode, *, resume: bool) -> Iterator[Show]:
         with displays.get(mode, auto)() as show:
             yield show
     except anyio.get_cancelled_exc_class():
-        kept = "finished chunks are kept, run the same command again to go on" if resume else "nothing is kept"
-        typer.echo(f"cancelled; {kept}", err=True)
+        left = "finished chunks are kept, run the same command again to go on" if kept else "nothing is kept"
+        typer.echo(f"cancelled; {left}", err=True)
         raise
 
 
@@ -283,7 +300,7 @@ async def render(
     scene: Scene, output: Output, options: ar.RenderOptions, progress: Shown = "auto", as_json: AsJson = False
 ) -> None:
     """Render a page into a video file."""
-    with shown(progress, resume=options.resume) as show:
+    with shown(progress, kept=options.resume) as show:
         result = await ar.render(scene, output, options, on_progress=show)
     report(result, as_json=as_json)
 
@@ -303,15 +320,13 @@ async def plan(
 
 @command
 async def chunk(
-    plan_file: PlanFile,
+    job: ar.RenderPlan,
     chunk_id: Annotated[int, typer.Argument(metavar="ID", help="The chunk's id in the plan.", min=0)],
-    workdir: Workdir = None,
     progress: Shown = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Render one chunk of a plan into its work folder."""
-    job = load_plan(plan_file, workdir)
-    with shown(progress, resume=job.options.resume) as show:
+    with shown(progress, kept=True) as show:
         result = await ar.render_chunk(job, chunk_id, on_progress=show)
     how = f"attempt {result.attempts}" if result.attempts else "it was finished before"
     words = f"chunk {result.id}: {job.chunks[chunk_id].frame_count} frames, {how}, {result.seconds:.1f} s"
@@ -319,12 +334,9 @@ async def chunk(
 
 
 @command
-async def assemble(
-    plan_file: PlanFile, workdir: Workdir = None, progress: Shown = "auto", as_json: AsJson = False
-) -> None:
+async def assemble(job: ar.RenderPlan, progress: Shown = "auto", as_json: AsJson = False) -> None:
     """Join and mix the chunks that were rendered, and put the output in its place."""
-    job = load_plan(plan_file, workdir)
-    with shown(progress, resume=job.options.resume) as show:
+    with shown(progress, kept=True) as show:
         result = await ar.assemble(job, on_progress=show)
     report(result, as_json=as_json)
 

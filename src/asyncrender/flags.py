@@ -68,7 +68,7 @@ FLAGS = (
     _flag("--props", "props", str, (PAGE, "Data for the page: window.asyncrender.props."), "JSON|@FILE"),
     _flag("--seed", "seed", str, (PAGE, "Of the page's random numbers; 0."), "N"),
     _flag("--page-errors", "page_errors", str, (PAGE, "What an uncaught error does; fail."), "fail|warn"),
-    _flag("--timeout", DEADLINES, float, (PAGE, "Deadline of load, readiness, a request, a frame."), "SECONDS"),
+    _flag("--timeout", DEADLINES, str, (PAGE, "Deadline of load, readiness, a request, a frame."), "SECONDS"),
     _flag("--capture", "capture", str, (PAGE, "How frames leave: auto, beginframe, screenshot."), "WAY"),
     _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
     _flag("--concurrency -j", "concurrency", str, (RUN, "Browsers at work at once; as the machine allows."), "N"),

@@ -70,7 +70,7 @@ def _join(url: str, folder: str, name: str, whole: RenderOptions, ranges: list[t
     joined = f"{work}/concat.{muxer}"
     copied = whole.video.model_copy(update={"codec": "copy"})
     return RenderPlan(
-        fingerprint=fingerprint(url, whole),
+        fingerprint=fingerprint(url if is_url(url) else posixpath.normpath(posixpath.join(folder, url)), whole),
         composition_url=url,
         base=folder,
         total_frames=_given(whole.frame_count),
@@ -125,10 +125,10 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
     return options.model_copy(update=update)
 
 
-def fingerprint(url: str, options: RenderOptions) -> str:
-    """Hash of the scene and all that changes its frames or its file (RFC 8785-like canonical JSON, SHA-256)."""
+def fingerprint(scene: str, options: RenderOptions) -> str:
+    """Hash of the scene (its URL or path) and all that changes its frames or its file (RFC 8785-like canonical JSON, SHA-256)."""
     data = options.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
-    text = json.dumps([url, data], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps([scene, data], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -158,6 +158,8 @@ class Workspace:
                 self._record.hardlink_to(note)
         except FileExistsError:
             return self.recorded_options() or resolved
+        except OSError:  # a file system without hard links
+            note.replace(self._record)
         finally:
             note.unlink(missing_ok=True)
         return resolved

@@ -189,11 +189,14 @@ async def _open_profile() -> AsyncIterator[Path]:
     try:
         yield profile
     finally:
-        with anyio.CancelScope(shield=True):
-            for _ in range(REMOVE_ATTEMPTS):
-                if await anyio.to_thread.run_sync(_remove, profile):
-                    break
-                await anyio.sleep(REMOVE_PAUSE_SECONDS)
+        try:
+            with anyio.CancelScope(shield=True):
+                for _ in range(REMOVE_ATTEMPTS):
+                    if await anyio.to_thread.run_sync(_remove, profile):
+                        break
+                    await anyio.sleep(REMOVE_PAUSE_SECONDS)
+        finally:
+            _remove(profile)  # asyncio's Task.cancel(), called again, goes through every shield
 
 
 def _remove(folder: Path) -> bool:
