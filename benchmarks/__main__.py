@@ -130,8 +130,14 @@ def main() -> None:
         for workers in (1, 2):  # in turn, so that a busy spell of the machine meets both
             runs.append(measure(given.scene.resolve(), workers, given.frames))
             print(f"workers {workers}: {runs[-1].render_fps:.1f} fps", file=sys.stderr)
-    machine = {"cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "python": platform.python_version()}
-    print(f"{given.scene.name}, 1920x1080 at 30 fps, {given.frames} frames, x264 medium crf 18, {machine['cores']} cores;")
+    machine = {
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    print(
+        f"{given.scene.name}, 1920x1080 at 30 fps, {given.frames} frames, x264 medium crf 18, {machine['cores']} cores;"
+    )
     print(f"medians of {given.runs} alternating runs\n\n{table(runs)}")
     if given.json:
         given.json.write_text(json.dumps({"machine": machine, "runs": [asdict(run) for run in runs]}, indent=2))

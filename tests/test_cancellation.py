@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from frames import SCENES, digests, left_in, small
 
 import asyncrender as ar
+from frames import SCENES, digests, left_in, small
 
 pytestmark = pytest.mark.anyio
 
@@ -112,11 +112,15 @@ async def test_leaving_the_block_early_cancels(output: Path) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_error_in_the_block_comes_out_as_it_is(output: Path) -> None:
     plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
-    with pytest.raises(ZeroDivisionError):
+
+    async def stumble() -> None:
         async with ar.open_render(plan) as job:
             async for event in job.events():
                 if isinstance(event, ar.Progress) and event.frames_done > 3:
-                    1 / 0  # noqa: B018
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await stumble()
     assert not alive()
     assert untouched(output)
 

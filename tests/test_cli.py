@@ -470,6 +470,8 @@ def test_waiting_for_a_plan_can_be_interrupted() -> None:
         assert process.stdin is not None
         process.stdin.write(b" " * MORE_THAN_A_PIPE_HOLDS)
         process.stdin.flush()  # returns once it is being read
+        while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+            pass
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS_TO_END) == 130
 

@@ -11,9 +11,9 @@ import anyio
 import av
 import numpy as np
 import pytest
-from frames import LOSSLESS, SCENES, digests, frame_seconds, html, left_in, pictures, served, small
 
 import asyncrender as ar
+from frames import LOSSLESS, SCENES, digests, frame_seconds, html, left_in, pictures, served, small
 
 one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,9 @@ async def test_start_frame_gives_the_later_frames_of_the_full_render(tmp_path: P
         (60, "1/60", 1, Fraction(60)),
     ],
 )
-async def test_h264_has_an_exact_rate(fps: object, seconds: object, frames: int, rate: Fraction, tmp_path: Path) -> None:
+async def test_h264_has_an_exact_rate(
+    fps: object, seconds: object, frames: int, rate: Fraction, tmp_path: Path
+) -> None:
     options = ar.RenderOptions(width=160, height=90, fps=fps, duration=seconds, concurrency=3)
     output = (await ar.render(SCENES / "css.html", tmp_path / "out.mp4", options)).output
     (video,) = (await ar.probe(output)).video
@@ -82,7 +84,8 @@ async def test_awkward_names(tmp_path: Path) -> None:
     folder = tmp_path / "a b'c%20é #1"
     folder.mkdir()
     scene = folder / "my 'scene' 50%#?.html"
-    picture = "<svg xmlns='http://www.w3.org/2000/svg' width='160' height='90'><rect fill='red' width='160' height='90'/></svg>"
+    size = "width='160' height='90'"
+    picture = f"<svg xmlns='http://www.w3.org/2000/svg' {size}><rect fill='red' {size}/></svg>"
     (folder / "é #%.svg").write_text(picture)
     scene.write_text("<style>body{margin:0}</style><img src='é%20%23%25.svg'>")
     result = await ar.render(scene, folder / "my 'film' 50%.mkv", small(frame_count=2, concurrency=2))

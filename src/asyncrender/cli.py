@@ -35,7 +35,6 @@ from asyncrender.progress import SHARES, STAGES, Stage
 LINE_SECONDS = 5.0
 """Between two progress lines where there is no terminal: a day's render still makes a log that one can read."""
 
-STDERR = 2
 SHOW_CURSOR = b"\x1b[?25h"
 """DECTCEM: a bar that is killed would leave the terminal without a cursor."""
 
@@ -44,7 +43,6 @@ ProgressMode = Literal["auto", "bar", "json", "none"]
 
 app = typer.Typer(
     name="asyncrender",
-    help="Turns a moving web page into a video file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -194,8 +192,8 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
         task_status.started()
         async for number in signals:
             if received:  # told twice: at once, tidy or not; the children die with us
-                if os.isatty(STDERR):
-                    os.write(STDERR, SHOW_CURSOR)
+                if sys.stderr.isatty():
+                    os.write(2, SHOW_CURSOR)
                 os._exit(128 + number)
             received.append(number)
             scope.cancel()
@@ -213,8 +211,8 @@ def shown(mode: ProgressMode, *, kept: bool) -> Iterator[Show]:
         with displays.get(mode, auto)() as show:
             yield show
     except anyio.get_cancelled_exc_class():
-        left = "finished chunks are kept, run the same command again to go on" if kept else "nothing is kept"
-        typer.echo(f"cancelled; {left}", err=True)
+        go_on = "finished chunks are kept, run the same command again to go on"
+        typer.echo(f"cancelled; {go_on if kept else 'nothing is kept'}", err=True)
         raise
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from asyncrender import formats
 from asyncrender.browser.capture import probe_capture
-from asyncrender.browser.launch import find_browser, sandbox_possible
+from asyncrender.browser.launch import find_browser
 from asyncrender.errors import AsyncRenderError, MissingTool
 from asyncrender.media.probe import encoders, tool_version
 from asyncrender.process import find_tool
@@ -51,7 +51,7 @@ async def doctor(browser: BrowserOptions | None = None) -> DoctorReport:
         ("capture", partial(_capture, options)),
     ]
     checks = [await _check(name, look) for name, look in looks]
-    return DoctorReport(ok=all(check.ok for check in checks), checks=(*checks, _sandbox(), _parent_death()))
+    return DoctorReport(ok=all(check.ok for check in checks), checks=(*checks, _parent_death()))
 
 
 async def _check(name: str, look: Callable[[], Awaitable[str]]) -> DoctorCheck:
@@ -86,12 +86,7 @@ async def _browser(options: BrowserOptions) -> str:
 
 async def _capture(options: BrowserOptions) -> str:
     probed = await probe_capture(options, wished=None, launch_seconds=LAUNCH_SECONDS)
-    return f"{probed.version}: {probed.note}"
-
-
-def _sandbox() -> DoctorCheck:
-    possible, why = sandbox_possible()
-    return DoctorCheck(name="sandbox", ok=possible, found=why)
+    return f"{probed.version}: {'; '.join(probed.notes)}"
 
 
 def _parent_death() -> DoctorCheck:

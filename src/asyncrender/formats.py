@@ -16,7 +16,7 @@ YUV_10 = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """One of ffmpeg's video encoders. `chunk_muxer` is an ffmpeg muxer that holds it on an exact time base."""
+    """One of ffmpeg's video encoders. `chunk_muxer` is an ffmpeg muxer that holds it, and PCM, on exact time bases."""
 
     containers: tuple[str, ...]
     pixel_formats: tuple[str, ...]
@@ -43,9 +43,9 @@ VIDEO_CODECS = {
     "libx265": VideoCodec(("mp4", "mov", "mkv"), (*YUV_8, *YUV_10), "mov", crf=20, crf_max=51, preset=True, tag="hvc1"),
     "prores_ks": VideoCodec(("mov", "mkv"), ("yuv422p10le", "yuv444p10le"), "mov", bitrate=False),
     "libvpx": VideoCodec(("webm", "mkv"), ("yuv420p",), "nut", crf=24),
-    "libvpx-vp9": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p"), "mp4", crf=24),
-    "libaom-av1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p", "yuv420p10le"), "mp4", crf=24),
-    "libsvtav1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv420p10le"), "mp4", crf=24, preset=True),
+    "libvpx-vp9": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p"), "nut", crf=24),
+    "libaom-av1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p", "yuv420p10le"), "nut", crf=24),
+    "libsvtav1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv420p10le"), "nut", crf=24, preset=True),
     "ffv1": VideoCodec(("mkv",), (*YUV_8, *YUV_10, "bgr0"), "nut", bitrate=False),
 }
 

@@ -126,7 +126,7 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
 
 
 def fingerprint(scene: str, options: RenderOptions) -> str:
-    """Hash of the scene (its URL or path) and all that changes its frames or its file (RFC 8785-like canonical JSON, SHA-256)."""
+    """Hash of the scene (its URL or path) and all that changes its frames or its file: SHA-256 of canonical JSON."""
     data = options.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
     text = json.dumps([scene, data], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

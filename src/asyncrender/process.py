@@ -24,6 +24,9 @@ import anyio.lowlevel
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.log import get_logger
 
+if sys.platform == "win32":
+    raise ImportError("asyncrender does not run on Windows: it needs POSIX process groups, pipes and locks. Use WSL.")
+
 TERM_GRACE_SECONDS = 0.5
 """Between TERM and KILL: Chromium and ffmpeg need some 50 ms to end tidily."""
 

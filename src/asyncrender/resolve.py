@@ -13,16 +13,14 @@ from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
-from asyncrender.browser.capture import CaptureProbe, probe_capture, read_meta
-from asyncrender.browser.launch import sandbox_possible
-from asyncrender.errors import BrowserLaunchFailed, InvalidOption, MediaError, SceneNotFound
+from asyncrender.browser.capture import probe_capture, read_meta
+from asyncrender.errors import InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, probe, tool_version
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output
 from asyncrender.process import find_tool
 from asyncrender.specs import (
     AudioTrack,
-    BrowserOptions,
     Environment,
     Html,
     RenderOptions,
@@ -62,11 +60,12 @@ async def resolve(scene: str | PurePath, output: str | PurePath, options: Render
     ffmpeg = find_tool("ffmpeg", package="ffmpeg")
     await _check_encoders(options, name, ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
-    browser, probed, notes = await _probe_browser(options)
+    wished = None if options.capture == "auto" else options.capture
+    probed = await probe_capture(options.browser, wished=wished, launch_seconds=options.timeouts.launch)
     options = options.model_copy(
         update={
             "audio": options.audio.model_copy(update={"tracks": tracks}),
-            "browser": browser,
+            "browser": probed.browser,
             "capture": probed.capture,
         }
     )
@@ -78,7 +77,7 @@ async def resolve(scene: str | PurePath, output: str | PurePath, options: Render
         asyncrender=version("asyncrender"),
         browser=probed.version,
         ffmpeg=await tool_version(ffmpeg),
-        notes=(probed.note, *notes, why),
+        notes=(*probed.notes, why),
     )
     _log.debug("resolved", **environment.model_dump())
     return options.model_copy(update={"concurrency": workers, "environment": environment})
@@ -200,24 +199,6 @@ async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:
         raise InvalidOption(f"audio.tracks.{index}.seek", float(track.seek), allowed)
     durations = [seconds for seconds in (left, track.duration) if seconds is not None]
     return track.model_copy(update={"path": str(path), "duration": min(durations, default=None)})
-
-
-async def _probe_browser(options: RenderOptions) -> tuple[BrowserOptions, CaptureProbe, list[str]]:
-    browser, notes = options.browser, []
-    if browser.sandbox == "auto":
-        possible, why = sandbox_possible()
-        browser = browser.model_copy(update={"sandbox": "on" if possible else "off"})
-        notes.append(why)
-    wished = None if options.capture == "auto" else options.capture
-    seconds = options.timeouts.launch
-    try:
-        return browser, await probe_capture(browser, wished=wished, launch_seconds=seconds), notes
-    except BrowserLaunchFailed as error:
-        if options.browser.sandbox != "auto" or browser.sandbox == "off" or "sandbox" not in error.stderr.lower():
-            raise
-        browser = browser.model_copy(update={"sandbox": "off"})
-        notes = ["the browser's sandbox is off, because it does not start with it on this machine"]
-        return browser, await probe_capture(browser, wished=wished, launch_seconds=seconds), notes
 
 
 async def _with_meta_of_url(options: RenderOptions, url: str) -> RenderOptions:

@@ -234,6 +234,37 @@ class RenderOptions(Model):
     """Written by `resolve`; options that have it are resolved."""
 
 
+class SoundSegment(Model):
+    """A stretch of the composition in which one media element of the page sounds. Times in seconds.
+
+    A change the page makes between two frames counts from the later frame on: no chunk knows more than its frames.
+    """
+
+    element: Annotated[int, Field(ge=0)]
+    """Which element: all its segments carry the same number."""
+    source: Annotated[str, Field(min_length=1)]
+    """Absolute URL of what sounds."""
+    kind: Literal["audio", "video"]
+    """The element's tag."""
+    start: Annotated[float, Field(ge=0)]
+    """When it begins, on the composition's clock."""
+    end: Annotated[float, Field(ge=0)] | None = None
+    """When it was stopped, on the composition's clock; None while it sounds: to the end of the media or composition."""
+    position: Annotated[float, Field(ge=0)] = 0.0
+    """Where in the media it begins: media seconds."""
+    rate: Annotated[float, Field(ge=0, le=16)] = 1.0
+    """Media seconds per second of the composition, pitch preserved. 16 is the most Chromium plays; 0 is silent."""
+    loop: bool = False
+    """At the end of the media it goes on from its beginning."""
+    gains: tuple[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0, le=100)]], ...] = ()
+    """(since when on the composition's clock, linear gain), ascending; before the first, and without any, 1."""
+    fade_in: Annotated[float, Field(ge=0)] = 0.0
+    """Length of a linear fade from the element's first sound on."""
+    fade_out: Annotated[float, Field(ge=0)] = 0.0
+    """Length of a linear fade to the end of the media, or of the composition where that comes first or the media has
+    no end. Not to a later pause: the chunk before it cannot know of it."""
+
+
 def _relative_inside(path: str, folder: PurePosixPath) -> bool:
     pure = PurePosixPath(path)
     return not pure.is_absolute() and ".." not in pure.parts and "\0" not in path and pure.parent == folder

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frames import SCENES, small
 from PIL import Image
 
 import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.plan import complete
+from frames import SCENES, small
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> No
     async with opened(ar.Html(text), tmp_path, capture=capture) as page:
         for frame in range(5):
             await page.picture(frame)
-        said = {name: at for name, at in await page.page.evaluate("said")}
+        said = dict(await page.page.evaluate("said"))
         assert said == {"finished": 120, "finish": 120}
         assert await page.page.evaluate("animation.playState") == "finished"
 

@@ -10,14 +10,14 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 
-from asyncrender.browser.launch import open_browser
+from asyncrender.browser.launch import open_browser, sandbox_possible
 from asyncrender.browser.page import Page, open_page, scene_address
 from asyncrender.browser.server import open_server
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled
@@ -150,24 +150,43 @@ class CaptureProbe:
     """What a throw-away page showed."""
 
     capture: CaptureName
+    browser: BrowserOptions
+    """The options with the sandbox decided."""
     version: str
-    note: str
+    notes: tuple[str, ...]
+    """Why, a sentence each."""
 
 
 async def probe_capture(options: BrowserOptions, *, wished: CaptureName | None, launch_seconds: float) -> CaptureProbe:
-    """Which way of capturing this browser knows. With `wished` only that one is tried.
+    """Which way of capturing this browser knows, and whether its sandbox works. With `wished` only that way is tried.
 
     Raises MissingTool, BrowserLaunchFailed (also where the wished path does not work).
     """
+    if options.sandbox != "auto":
+        return await _probe(options, wished, launch_seconds)
+    possible, why = await sandbox_possible()
+    try:
+        decided = options.model_copy(update={"sandbox": "on" if possible else "off"})
+        probed = await _probe(decided, wished, launch_seconds)
+    except BrowserLaunchFailed as error:
+        if not possible or "sandbox" not in error.stderr.lower():
+            raise
+        why = "the browser's sandbox is off, because the browser does not start with it on this machine"
+        probed = await _probe(options.model_copy(update={"sandbox": "off"}), wished, launch_seconds)
+    return replace(probed, notes=(*probed.notes, why))
+
+
+async def _probe(options: BrowserOptions, wished: CaptureName | None, launch_seconds: float) -> CaptureProbe:
     if wished == "screenshot":
         return await _probe_screenshot(options, launch_seconds, "screenshots were asked for")
     try:
         version = await _probe_begin_frame(options, launch_seconds)
-        return CaptureProbe("beginframe", version, "frames come by BeginFrame: a probe page was drawn")
+        return CaptureProbe("beginframe", options, version, ("frames come by BeginFrame: a probe page was drawn",))
     except (BrowserError, TimeoutError) as error:
         reason = str(error) or "a probe page was not drawn in time"
         if wished == "beginframe":
-            raise BrowserLaunchFailed(f"capture='beginframe' does not work with this browser: {reason}") from None
+            words = f"capture='beginframe' does not work with this browser: {reason}"
+            raise BrowserLaunchFailed(words, stderr=getattr(error, "stderr", "")) from None
         return await _probe_screenshot(options, launch_seconds, f"frames come by screenshots: {reason}")
 
 
@@ -186,4 +205,4 @@ async def _probe_begin_frame(options: BrowserOptions, launch_seconds: float) -> 
 
 async def _probe_screenshot(options: BrowserOptions, launch_seconds: float, note: str) -> CaptureProbe:
     async with open_browser(options, capture="screenshot", launch_seconds=launch_seconds) as browser:
-        return CaptureProbe("screenshot", browser.version, note)
+        return CaptureProbe("screenshot", options, browser.version, (note,))

@@ -18,8 +18,8 @@ import anyio
 import anyio.to_thread
 
 from asyncrender.browser.connection import Connection, open_connection
-from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
-from asyncrender.process import supervise
+from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MediaError, MissingTool
+from asyncrender.process import run, supervise
 from asyncrender.specs import BrowserOptions, Capture
 
 ENVIRONMENT_VARIABLE = "ASYNCRENDER_BROWSER"
@@ -131,25 +131,25 @@ def find_browser(options: BrowserOptions) -> str:
     raise MissingTool("Chromium", install=INSTALL, looked=f"looked for {', '.join(names)}")
 
 
-def sandbox_possible() -> tuple[bool, str]:
-    """Whether Chromium's sandbox can be on, and why; the root user cannot have it (Chromium refuses to start)."""
+async def sandbox_possible() -> tuple[bool, str]:
+    """Whether Chromium's sandbox can be on, and why: it needs user namespaces, and refuses the root user."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return False, "the browser's sandbox is off, because Chromium refuses it to the root user"
-    try:
-        if sys.platform == "linux" and Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0":
-            return False, "the browser's sandbox is off, because the kernel forbids unprivileged user namespaces"
-    except OSError:
-        pass  # a kernel without that switch allows them
+    if sys.platform == "linux" and (unshare := shutil.which("unshare")):
+        try:
+            await run([unshare, "--user", "true"], doing="trying a user namespace", idle_seconds=5, deadline="5 s")
+        except MediaError:
+            return False, "the browser's sandbox is off, because this machine forbids user namespaces"
     return True, "the browser's sandbox is on"
 
 
-def switches(options: BrowserOptions, capture: Capture, port: int | None) -> list[str]:
+def switches(options: BrowserOptions, capture: Capture, port: int | None, *, sandbox: bool) -> list[str]:
     """The command line behind the binary, but for the profile. `port`: where http://scene.localhost is served."""
     chosen = [*COMMON_SWITCHES, *(BEGIN_FRAME_SWITCHES if capture == "beginframe" else ())]
     chosen.append(f"--lang={options.locale}")
     if port is not None:
         chosen.append(f"--host-resolver-rules=MAP scene.localhost 127.0.0.1:{port}")
-    if options.sandbox == "off" or (options.sandbox == "auto" and not sandbox_possible()[0]):
+    if not sandbox:
         chosen.append("--no-sandbox")
     if sys.platform == "linux" and _shm_bytes() < SMALL_SHM_BYTES:
         chosen.append("--disable-dev-shm-usage")
@@ -162,8 +162,10 @@ async def open_browser(
 ) -> AsyncIterator[Browser]:
     """A browser for as long as the block lasts. Raises MissingTool, BrowserLaunchFailed."""
     binary = find_browser(options)
+    sandbox = options.sandbox == "on" or (options.sandbox == "auto" and (await sandbox_possible())[0])
     async with _open_profile() as profile:
-        argv = [binary, *switches(options, capture, port), f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
+        chosen = switches(options, capture, port, sandbox=sandbox)
+        argv = [binary, *chosen, f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
         env = {**os.environ, "TMPDIR": str(profile), "TZ": "UTC"}
         async with (
             supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,

@@ -240,8 +240,8 @@ async def open_page(
     width, height = options.width, options.height
     size = {"width": width, "height": height}
     connection = browser.connection
-    control = {"enableBeginFrameControl": True} if begin_frame else {}
-    target = await connection.call("Target.createTarget", {"url": "about:blank", **size, **control})
+    tab = {**size, "enableBeginFrameControl": True} if begin_frame else {"newWindow": True}
+    target = await connection.call("Target.createTarget", {"url": "about:blank", **tab})
     attach = {"targetId": target["targetId"], "flatten": True}
     session = (await connection.call("Target.attachToTarget", attach))["sessionId"]
     page = Page(browser, session, options, url)
