@@ -42,6 +42,9 @@ LAST_WORDS_BYTES = 2000
 PIPE_BYTES = 1 << 20
 """Wished size of a pipe, Linux' limit for ordinary users: fewer wake-ups for pictures of some megabytes."""
 
+ORPHAN_CHECK = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
+"""Run once the signal is set: if we died before that, the child has another parent by now, and shall not begin."""
+
 POLL_SECONDS = 0.02
 """How often a child is looked at where there is no pidfd (macOS)."""
 
@@ -244,4 +247,4 @@ def find_tool(name: str, *, package: str) -> str:
 
 def _dies_with_us() -> tuple[str, ...]:
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    return (setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid())) if setpriv else ()
