@@ -17,10 +17,11 @@ FLOORS = (
     {"executors.local", "executors.dask"},
     {"chunk", "resolve", "doctor"},
     {"browser.capture"},
+    {"browser.media"},
     {"browser.page"},
-    {"browser.launch", "browser.server", "media.encode", "media.concat", "media.mix"},
+    {"browser.launch", "browser.server", "media.decode", "media.encode", "media.sound", "media.concat", "media.mix"},
     {"media.ffmpeg"},
-    {"media.probe", "workspace"},
+    {"media.film", "media.probe", "media.soundgraph", "workspace"},
     {"browser.connection"},
     {"process"},
     {"plan", "progress", "trace", "log", "browser.wire", "media.graphs"},
@@ -31,7 +32,8 @@ FLOORS = (
 
 DOORS = {"__init__", "browser.__init__", "executors.__init__", "media.__init__"}
 
-PURE = {"errors", "specs", "formats", "plan", "progress", "trace", "browser.wire", "media.graphs"}
+PURE = {"errors", "specs", "formats", "plan", "progress", "trace", "browser.wire", "media.film", "media.graphs"}
+PURE |= {"media.soundgraph"}
 IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "subprocess", "tempfile", "time", "trio"}
 
 ONLY_IN = {

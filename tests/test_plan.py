@@ -338,6 +338,7 @@ OTHER_VALUES: dict[str, Any] = {
     "epoch_ms": 0,
     "capture": "screenshot",
     "page_errors": "warn",
+    "preroll": "always",
     "mix_input_audio": False,
     "video": {"crf": 20},
     "audio": {"tracks": [{"path": "music.mp3"}]},

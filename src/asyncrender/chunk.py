@@ -16,12 +16,16 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from asyncrender import formats
 from asyncrender.browser.capture import Capture, open_capture
-from asyncrender.errors import AsyncRenderError, single_error
+from asyncrender.browser.page import CONTROL
+from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, single_error
 from asyncrender.log import get_logger
+from asyncrender.media.decode import open_decoder
 from asyncrender.media.encode import Encoder, open_encoder
 from asyncrender.media.probe import check_frames
+from asyncrender.media.sound import add_sound, find_sound, render_sound
+from asyncrender.media.soundgraph import SoundSource
 from asyncrender.progress import ChunkFinished, Event, FrameWritten
-from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.specs import RenderChunk, RenderPlan, SoundSegment
 from asyncrender.workspace import Sidecar, Workspace
 
 FRAMES_IN_FLIGHT = 3
@@ -29,6 +33,11 @@ FRAMES_IN_FLIGHT = 3
 
 Emit = Callable[[Event], None]
 OnFinished = Callable[[RenderChunk, Sidecar, float], None]
+Sources = dict[str, SoundSource | None]
+"""What the page's media URLs stand for, looked at once; None: nothing that can be heard."""
+
+URL_SHOWN_CHARS = 200
+"""A data: URL in a message would bury it."""
 
 _log = get_logger("asyncrender.chunk")
 
@@ -41,20 +50,25 @@ async def render_chunks(
     `folder` is the plan's base made real. Errors carry the chunk and, where known, the frame.
     """
     workspace, position = Workspace(plan, folder), 0
+    sources: Sources = {}
     with _located(chunks[0]):
-        async with open_capture(chunks[0].options, plan.composition_url, folder) as capture:
+        async with open_capture(chunks[0].options, plan.composition_url, folder, open_film=open_decoder) as capture:
             for chunk in chunks:
                 began = time.monotonic()
                 with _located(chunk):
-                    for frame in range(position, chunk.start_frame):
-                        await capture.skip(frame)
-                    sidecar = await _render_chunk(workspace, chunk, capture, emit)
+                    if chunk.options.preroll != "never":
+                        for frame in range(position, chunk.start_frame):
+                            await capture.skip(frame)
+                    sidecar = await _render_chunk(workspace, chunk, capture, sources, emit)
                 position = chunk.start_frame + chunk.frame_count
                 on_finished(chunk, sidecar, time.monotonic() - began)
 
 
-async def _render_chunk(workspace: Workspace, chunk: RenderChunk, capture: Capture, emit: Emit) -> Sidecar:
-    part, rate = workspace.part(workspace.file(chunk)), chunk.options.fps
+async def _render_chunk(
+    workspace: Workspace, chunk: RenderChunk, capture: Capture, sources: Sources, emit: Emit
+) -> Sidecar:
+    part, sound, whole = (workspace.part(workspace.file(chunk)) for _ in range(3))
+    rate = chunk.options.fps
     assert rate is not None
     log = _log.bind(chunk=chunk.id, stage="render")
     log.debug("chunk begins", start_frame=chunk.start_frame, frames=chunk.frame_count)
@@ -63,6 +77,9 @@ async def _render_chunk(workspace: Workspace, chunk: RenderChunk, capture: Captu
         async with open_encoder(chunk.options, part, muxer=muxer) as encoder:
             await _stream_frames(chunk, capture, encoder, emit)
             await encoder.finish()
+        if await _render_sound(chunk, capture, sources, sound):
+            await add_sound(chunk, pictures=part, sound=sound, output=whole)
+            whole.replace(part)
         idle_seconds = chunk.options.timeouts.encode
         await check_frames(part, rate, frames=chunk.frame_count, tolerance=0, idle_seconds=idle_seconds)
         warnings = tuple(capture.page.warnings)
@@ -70,7 +87,8 @@ async def _render_chunk(workspace: Workspace, chunk: RenderChunk, capture: Captu
             lambda: workspace.finish(chunk, part, capture=chunk.options.capture, warnings=warnings)
         )
     finally:
-        part.unlink(missing_ok=True)
+        for path in (part, sound, whole):
+            path.unlink(missing_ok=True)
     emit(ChunkFinished(chunk.id, chunk.frame_count))
     log.debug("chunk finished", bytes=sidecar.bytes)
     return sidecar
@@ -95,6 +113,28 @@ async def _encode(chunk: RenderChunk, pictures: MemoryObjectReceiveStream[bytes]
             await encoder.write(picture)
             written += 1
             emit(FrameWritten(chunk.id, written, time.monotonic()))
+
+
+async def _render_sound(chunk: RenderChunk, capture: Capture, sources: Sources, output: Path) -> bool:
+    """Write what the page's elements sound like in the chunk; False if that is silence."""
+    if chunk.options.audio.muted:
+        return False
+    segments = await _sounds(capture)
+    for url in sorted({segment.source for segment in segments} - sources.keys()):
+        try:
+            sources[url] = await find_sound(capture.local_source(url), idle_seconds=chunk.options.timeouts.encode)
+        except (InvalidOption, MediaError) as error:
+            if error.transient:
+                raise
+            sources[url] = None
+            capture.page.warnings.append(f"{url[:URL_SHOWN_CHARS]} cannot be heard: {error.message}")
+    return await render_sound(chunk, segments, sources, output)
+
+
+async def _sounds(capture: Capture) -> list[SoundSegment]:
+    """What the page's elements have sounded like, from the composition's start to the present frame."""
+    heard = await capture.page.evaluate(f"{CONTROL}.sounds?.() ?? []")
+    return [SoundSegment.model_validate(segment) for segment in heard]
 
 
 @contextmanager

@@ -6,14 +6,16 @@ After it nothing downstream decides anything for itself, so that every chunk, wh
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Mapping
 from fractions import Fraction
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
+from typing import Literal
 
-from asyncrender.browser.capture import probe_capture, read_meta
+from asyncrender.browser.capture import PageLook, look_at_page, probe_capture
 from asyncrender.errors import InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, probe, tool_version
@@ -37,6 +39,11 @@ WORKER_BYTES = 700 << 20
 
 FRAMES_PER_WORKER = 30
 """Fewer frames than this do not pay for starting another browser (some 0.5 s against 40 ms a frame)."""
+
+JUMP_FRAMES = 300
+"""A way shorter than this is lived through sooner (2-4 ms a frame) than the page is loaded to ask it."""
+
+Preroll = Literal["always", "never"]
 
 _log = get_logger("asyncrender.resolve")
 
@@ -69,18 +76,22 @@ async def resolve(scene: str | PurePath, output: str | PurePath, options: Render
             "capture": probed.capture,
         }
     )
-    if markup is None:
-        options = await _with_meta_of_url(options, url)
+    look: PageLook | None = None
+    if markup is None and _lacks_meta(options):
+        look = await look_at_page(options, url, Path())
+        options = with_meta(options, split_meta(look.meta))
     options = complete(options, name)
     workers, why = choose_concurrency(options, _cores(), _memory())
+    options = options.model_copy(update={"concurrency": workers})
+    preroll, why_preroll = await _choose_preroll(options, url, look)
     environment = Environment(
         asyncrender=version("asyncrender"),
         browser=probed.version,
         ffmpeg=await tool_version(ffmpeg),
-        notes=(*probed.notes, why),
+        notes=(*probed.notes, why, why_preroll),
     )
     _log.debug("resolved", **environment.model_dump())
-    return options.model_copy(update={"concurrency": workers, "environment": environment})
+    return options.model_copy(update={"preroll": preroll, "environment": environment})
 
 
 class _MetaParser(HTMLParser):
@@ -201,11 +212,27 @@ async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:
     return track.model_copy(update={"path": str(path), "duration": min(durations, default=None)})
 
 
-async def _with_meta_of_url(options: RenderOptions, url: str) -> RenderOptions:
+def _lacks_meta(options: RenderOptions) -> bool:
     length = options.duration if options.frame_count is None else options.frame_count
-    if None in (options.width, options.height, options.fps, length):
-        return with_meta(options, split_meta(await read_meta(options, url)))
-    return options
+    return None in (options.width, options.height, options.fps, length)
+
+
+def longest_preroll(options: RenderOptions) -> int:
+    """Frames before the last worker's first one."""
+    total, workers = options.frame_count or 1, options.concurrency or 1
+    return options.start_frame + total - math.ceil(total / workers)
+
+
+async def _choose_preroll(options: RenderOptions, url: str, look: PageLook | None) -> tuple[Preroll, str]:
+    if options.preroll != "auto":
+        return options.preroll, f"preroll={options.preroll!r} was asked for"
+    frames = longest_preroll(options)
+    if frames < JUMP_FRAMES:
+        return "always", f"earlier frames are lived through: {frames} at the most"
+    look = look or await look_at_page(options, url, Path())
+    if look.seekable:
+        return "never", "earlier frames are jumped over: the page is seekable"
+    return "always", "earlier frames are lived through: the page is not seekable, or plays media"
 
 
 def _cores() -> int:

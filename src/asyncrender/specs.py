@@ -220,6 +220,10 @@ class RenderOptions(Model):
     """`Date.now()` in frame 0, milliseconds since 1970-01-01T00:00:00Z."""
     capture: Literal["auto"] | Capture = "auto"
     """How frames leave the browser. "auto": beginframe where a probe succeeds, else screenshot."""
+    preroll: Literal["auto", "always", "never"] = "auto"
+    """How a worker gets to its first frame. "always": it lives through all frames before, without pictures. "never": it
+    jumps there, right only for pages whose picture depends on nothing but the time. "auto": it jumps where the page set
+    `window.asyncrender.seek`, holds no media, and the way is long; resolved to one of the others."""
     page_errors: Literal["fail", "warn"] = "fail"
     """What an uncaught error in the page does."""
     resume: bool = True

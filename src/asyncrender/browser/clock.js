@@ -7,6 +7,8 @@
     Date: window.Date,
     MessageChannel: window.MessageChannel,
     reportError: window.reportError.bind(window),
+    fetch: window.fetch.bind(window),
+    arrayBuffer: Response.prototype.arrayBuffer,
   };
   // Times closer than this, in ms, are the same instant: sums of rounded steps must not miss a frame.
   const EPSILON = 1e-6;
@@ -24,10 +26,34 @@
     const timers = new Map(), windows = new Set(), anchors = new WeakMap();
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
-    const clock = {now: 0, windows};
+    const clock = {now: 0, windows, shadowRoots: new Set()};
+    let holds = 0, released = () => {};
     const channel = new native.MessageChannel();
     // A task of its own: promise reactions of the callback before it have all run.
-    const turn = () => new Promise(resolve => { channel.port1.onmessage = resolve; channel.port2.postMessage(0); });
+    const turns = [];
+    channel.port1.onmessage = () => turns.shift()();
+    const turn = () => new Promise(resolve => { turns.push(resolve); channel.port2.postMessage(0); });
+    // While the page waits for an answer from outside, its time stands: answers come at the same time on every machine.
+    clock.hold = () => {
+      let held = true;
+      holds++;
+      return () => {
+        if (!held) return;
+        held = false;
+        if (--holds === 0) released();
+      };
+    };
+    const quiet = async () => {
+      await turn();
+      while (holds > 0) {
+        const given = await new Promise(resolve => {
+          released = () => resolve(true);
+          native.setTimeout(() => resolve(false), config.requestSeconds * 1000);
+        });
+        await turn();
+        if (!given) return;  // the renderer will say which request has no end
+      }
+    };
     const alive = entry => !entry.window.closed;
     const call = (entry, ...args) => {
       if (!alive(entry)) return;
@@ -43,6 +69,13 @@
       if (timers.get(id).at <= clock.now) pumpSoon();
       return id;
     };
+    // A task of our own at an exact time, which stands until `before` is over.
+    clock.addTask = (task, at) => {
+      const id = nextId++;
+      timers.set(id, {...task, at, every: 0, nesting: 0});
+      if (at <= clock.now) pumpSoon();
+      return id;
+    };
     clock.removeTimer = id => { timers.delete(id); };
     clock.addFrame = entry => { const id = nextId++; frameCallbacks.set(id, entry); return id; };
     clock.removeFrame = id => { frameCallbacks.delete(id); };
@@ -55,7 +88,13 @@
         if (timer.at <= until + EPSILON && (found === null || timer.at < timers.get(found).at - EPSILON)) found = id;
       return found;
     };
-    const runTimers = async (until, enough = () => false) => {
+    // One after the other: a task may stand for a while, and none may overtake it.
+    let running = Promise.resolve();
+    const runTimers = (until, enough = () => false) => {
+      running = running.then(() => runDue(until, enough));
+      return running;
+    };
+    const runDue = async (until, enough) => {
       for (let id; !enough() && (id = firstDue(until)) !== null;) {
         const timer = timers.get(id);
         clock.now = Math.max(clock.now, timer.at);
@@ -65,10 +104,11 @@
           timers.delete(id);
           timers.set(id, timer);
         } else timers.delete(id);
+        if (timer.before) await timer.before();
         nesting = timer.nesting;
         call(timer, ...timer.args);
         nesting = 0;
-        await turn();
+        await quiet();
       }
     };
     // Timers that are due while the clock stands: setTimeout(f, 0) while the page loads, or after a response came.
@@ -84,7 +124,7 @@
       for (const [id, entry] of [...batch]) {
         if (!batch.has(id)) continue;  // cancelled by one before it
         call(entry, ...args);
-        await turn();
+        await quiet();
       }
     };
     const runFrameCallbacks = async () => {
@@ -103,7 +143,11 @@
 
     // CSS animations, transitions and the Web Animations API: the browser's own timeline stands still; each running
     // animation is put where the clock says. An anchor remembers at which time it stood where.
-    const animations = () => [...windows].flatMap(window => window.closed ? [] : window.document.getAnimations())
+    const roots = () => {
+      for (const root of clock.shadowRoots) if (!root.host.isConnected) clock.shadowRoots.delete(root);
+      return [...[...windows].filter(window => !window.closed).map(window => window.document), ...clock.shadowRoots];
+    };
+    const animations = () => [...new Set(roots().flatMap(root => root.getAnimations()))]
       .filter(animation => animation.playState === 'running' && !('source' in animation.timeline));  // not scroll-driven
     const pin = () => {
       for (const animation of animations()) {
@@ -127,14 +171,11 @@
 
     const smilRoots = new WeakMap();
     const pinSmil = restart => {
-      for (const window of windows) {
-        if (window.closed) continue;
-        for (const svg of window.document.getElementsByTagName('svg')) {
-          if (svg.ownerSVGElement || !svg.pauseAnimations) continue;
-          if (restart || !smilRoots.has(svg)) smilRoots.set(svg, clock.now);
-          if (!svg.animationsPaused()) svg.pauseAnimations();
-          svg.setCurrentTime((clock.now - smilRoots.get(svg)) / 1000);
-        }
+      for (const svg of roots().flatMap(root => [...root.querySelectorAll('svg')])) {
+        if (svg.ownerSVGElement || !svg.pauseAnimations) continue;
+        if (restart || !smilRoots.has(svg)) smilRoots.set(svg, clock.now);
+        if (!svg.animationsPaused()) svg.pauseAnimations();
+        svg.setCurrentTime((clock.now - smilRoots.get(svg)) / 1000);
       }
     };
 
@@ -148,28 +189,34 @@
         clock.now = time;
         if (seek) await seek();
         pin();
+        await clock.media?.update();
         await runFrameCallbacks();
         await runIdleCallbacks();
         await runTimers(time);
         pin();
         pinSmil(false);
-        await turn();
+        await clock.media?.finish();
+        // Layout is what asks for fonts and pictures: now, so that they can be waited for before the frame is drawn.
+        for (const window of windows) if (!window.closed) window.document.documentElement?.getBoundingClientRect();
+        await quiet();
       } finally { advancing = false; }
     };
 
     // Zero is set: everything pending is moved back by the time that passed before the page was ready.
     clock.zero = () => {
-      for (const timer of timers.values()) timer.at -= clock.now;
+      const passed = clock.now;
+      for (const timer of timers.values()) timer.at -= passed;
       clock.now = 0;
+      clock.media?.zero(passed);
       restartAnimations();
       pinSmil(true);
     };
     clock.moveTo = moveTo;
     clock.settle = async () => {
-      await turn();
+      await quiet();
       advancing = true;
       try { await runTimers(clock.now); } finally { advancing = false; }
-      await turn();
+      await quiet();
     };
     return clock;
   };
@@ -177,8 +224,12 @@
   const inherited = () => {
     try { return window.parent === window ? null : window.parent[key]?.clock ?? null; } catch { return null; }
   };
-  const clock = inherited() ?? makeClock();
+  const shared = inherited();
+  const clock = shared ?? makeClock();
   clock.windows.add(window);
+  // A document of another origin has a clock of its own, which the renderer must be told of.
+  if (!shared && window !== window.top) window[config.announce]('');
+  delete window[config.announce];
 
   // ---- what the page sees -----------------------------------------------------------------------------------------
 
@@ -223,6 +274,107 @@
     if (value === null) startTime.set.call(this, value);
     else this.currentTime = (clock.now - Number(value)) * this.playbackRate;
   });
+
+  defineGetter(Event.prototype, 'timeStamp', () => clock.now);
+  const mark = Performance.prototype.mark;
+  define(Performance.prototype, 'mark', function (name, options) {
+    return mark.call(this, name, {startTime: clock.now, ...options});
+  });
+  const measure = Performance.prototype.measure;
+  define(Performance.prototype, 'measure', function (name, start, end) {
+    if (typeof start === 'object' && start !== null) {
+      const whole = 'duration' in start || 'end' in start ? start : {...start, end: clock.now};
+      return measure.call(this, name, 'start' in whole || 'duration' in whole ? whole : {...whole, start: 0});
+    }
+    return measure.call(this, name, {start: start ?? 0, end: end ?? clock.now});
+  });
+  for (const name of ['format', 'formatToParts']) {
+    const descriptor = Object.getOwnPropertyDescriptor(Intl.DateTimeFormat.prototype, name);
+    const wrap = original => function (date, ...rest) {
+      return original.call(this, date === undefined ? epochNow() : date, ...rest);
+    };
+    if (descriptor.get)
+      defineGetter(Intl.DateTimeFormat.prototype, name, function () { return wrap(descriptor.get.call(this)).bind(this); });
+    else define(Intl.DateTimeFormat.prototype, name, wrap(descriptor.value));
+  }
+  if (window.Temporal) {
+    const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const instant = () => window.Temporal.Instant.fromEpochMilliseconds(epochNow());
+    const zoned = (where = zone()) => instant().toZonedDateTimeISO(where);
+    const now = {
+      instant, zonedDateTimeISO: zoned,
+      plainDateTimeISO: where => zoned(where).toPlainDateTime(),
+      plainDateISO: where => zoned(where).toPlainDate(),
+      plainTimeISO: where => zoned(where).toPlainTime(),
+    };
+    for (const [name, value] of Object.entries(now)) define(window.Temporal.Now, name, value);
+  }
+  define(AbortSignal, 'timeout', delay => {
+    const controller = new AbortController();
+    const late = () => controller.abort(new DOMException('signal timed out', 'TimeoutError'));
+    clock.addTimer(entry(late), delay, false);
+    return controller.signal;
+  });
+  if (window.scheduler?.postTask) {
+    const postTask = Scheduler.prototype.postTask;
+    define(Scheduler.prototype, 'postTask', function (callback, options = {}) {
+      const {delay = 0, ...rest} = options;
+      if (!(delay > 0)) return postTask.call(this, callback, rest);
+      return new Promise((resolve, reject) => {
+        const begin = () => postTask.call(this, callback, rest).then(resolve, reject);
+        const id = clock.addTimer(entry(begin), delay, false);
+        rest.signal?.addEventListener('abort', () => { clock.removeTimer(id); reject(rest.signal.reason); }, {once: true});
+      });
+    });
+  }
+
+  const attachShadow = Element.prototype.attachShadow;
+  define(Element.prototype, 'attachShadow', function (...args) {
+    const root = attachShadow.apply(this, args);
+    clock.shadowRoots.add(root);
+    return root;
+  });
+  // Shadow roots that stand in the markup are there without a call.
+  document.addEventListener('DOMContentLoaded', () => {
+    for (const element of document.querySelectorAll('*')) if (element.shadowRoot) clock.shadowRoots.add(element.shadowRoot);
+  });
+
+  // ---- answers from outside hold the clock --------------------------------------------------------------------------
+
+  const held = promise => {
+    const release = clock.hold();
+    promise.then(release, release);
+    return promise;
+  };
+  const fetch = window.fetch.bind(window);
+  define(window, 'fetch', (...args) => held(fetch(...args)));
+  const endless = response => /event-stream|ndjson/.test(response.headers.get('content-type') ?? '');
+  for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
+    const read = Response.prototype[name];
+    define(Response.prototype, name, function () {
+      const reading = read.call(this);
+      return endless(this) ? reading : held(reading);
+    });
+  }
+  const send = XMLHttpRequest.prototype.send;
+  define(XMLHttpRequest.prototype, 'send', function (...args) {
+    const release = clock.hold();
+    this.addEventListener('loadend', release, {once: true});
+    try { return send.apply(this, args); } catch (error) { release(); throw error; }
+  });
+  for (const [type, name] of [[HTMLImageElement, 'decode'], [FontFace, 'load']]) {
+    const begin = type.prototype[name];
+    define(type.prototype, name, function () { return held(begin.call(this)); });
+  }
+  const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
+  defineGetter(HTMLImageElement.prototype, 'src', source.get, function (value) {
+    source.set.call(this, value);
+    if (this.complete || this.loading === 'lazy') return;
+    const release = clock.hold();
+    for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
+  });
+  const createBitmap = window.createImageBitmap.bind(window);
+  define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));
 
   // A seeded generator (mulberry32): the same numbers in every run.
   let state = (config.seed ^ 0x9e3779b9) >>> 0;
@@ -272,7 +424,7 @@
     return box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
   };
   const control = {
-    clock,
+    clock, native,
     // What the page still waits for, a phrase each; empty: it is ready, but for requests, which the renderer counts.
     waiting() {
       if (document.readyState !== 'complete') return ['the document to load'];
@@ -282,7 +434,7 @@
       const images = [...document.images]
         .filter(image => !image.complete && (image.loading !== 'lazy' || inView(image)))
         .map(image => `the image ${image.currentSrc || image.src}`);
-      return [...fonts, ...images, ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
+      return [...fonts, ...images, ...(clock.media?.waiting() ?? []), ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
     },
     lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
     zero() { clock.zero(); },

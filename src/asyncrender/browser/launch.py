@@ -116,6 +116,8 @@ class Browser:
     connection: Connection
     version: str
     pid: int
+    profile: Path
+    """Its own folder, which goes with it."""
 
 
 def find_browser(options: BrowserOptions) -> str:
@@ -172,7 +174,7 @@ async def open_browser(
             open_connection(child.stdin, child.stdout, child.last_words) as connection,
         ):
             version = await _first_answer(connection, binary, launch_seconds)
-            yield Browser(connection, version, child.pid)
+            yield Browser(connection, version, child.pid, profile)
 
 
 async def _first_answer(connection: Connection, binary: str, seconds: float) -> str:

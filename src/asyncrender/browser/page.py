@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 
+from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.errors import BrowserCrashed, PageNotReady, PageStalled, PageThrew, SceneNotFound
@@ -24,11 +25,17 @@ from asyncrender.specs import RenderOptions
 CONTROL = "__asyncrender__"
 """The renderer's own name in the page, beside the public `window.asyncrender`."""
 
+ANNOUNCE = "__asyncrender_announce__"
+"""A binding by which a document of another origin makes itself known; gone before the page's first script."""
+
 POLL_SECONDS = 0.01
 """How often a page that is not ready is asked again."""
 
 QUIET_POLLS = 5
 """So many times nothing was loading: from then on the clock moves, for pages that wait for a timer."""
+
+OWN_ORIGIN = "https://asyncrender.invalid"
+"""What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
 
 STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
 """Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
@@ -51,6 +58,7 @@ class Page:
         self._document: str | None = None
         self._refused: str | None = None
         self._crashed: str | None = None
+        self._foreign: set[int] = set()
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
@@ -70,9 +78,18 @@ class Page:
                 raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.") from None
             raise
 
-    async def evaluate(self, expression: str) -> Any:
-        """The JSON value of an expression, awaited if it is a promise. Raises PageThrew if it throws."""
+    def listen(self, event: str, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Call `listener(params)` for each such DevTools event of this page; it must not block."""
+        self._connection.listen(event, listener, self._session)
+
+    async def evaluate(self, expression: str, *, context: int | None = None) -> Any:
+        """The JSON value of an expression, awaited if it is a promise. Raises PageThrew if it throws.
+
+        `context`: DevTools' number of another document's script world.
+        """
         params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        if context is not None:
+            params["contextId"] = context
         reply = await self.call("Runtime.evaluate", params)
         if "exceptionDetails" in reply:
             raise PageThrew(_stack(reply["exceptionDetails"]), self.label).at(frame=self._frame)
@@ -110,9 +127,9 @@ class Page:
                 quiet = 0 if self._pending or waiting != ["window.asyncrender.ready"] else quiet + 1
                 if quiet > QUIET_POLLS:
                     steps += 1
-                    await self.evaluate(f"{CONTROL}.lead({steps})")
+                    await self._tell(f"lead({steps})")
                 waiting = await self._waiting(paint)
-            await self.evaluate(f"{CONTROL}.zero()")
+            await self._tell("zero()")
             return
         raise self._not_ready(waiting, timeouts.ready, "timeouts.ready")
 
@@ -124,7 +141,7 @@ class Page:
         self._frame = frame
         seconds = self._options.timeouts.frame
         with anyio.move_on_after(seconds) as limit:
-            await self.evaluate(f"{CONTROL}.advance({frame})")
+            await self._tell(f"advance({frame})")
         if limit.cancelled_caught:
             what = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame); an endless loop?"
             raise PageStalled(what).at(frame=frame)
@@ -138,6 +155,15 @@ class Page:
         if thrown and self._options.page_errors == "fail":
             raise PageThrew(thrown[0], self.label).at(frame=self._frame)
         self.warnings += [f"the page threw: {stack}" for stack in thrown]
+
+    async def _tell(self, order: str) -> None:
+        """Give an order to the clock of the page, then to those of documents of other origins in it."""
+        await self.evaluate(f"{CONTROL}.{order}")
+        for context in sorted(self._foreign):
+            try:
+                await self.evaluate(f"{CONTROL}.{order}", context=context)
+            except CallFailed:  # the document has left
+                self._foreign.discard(context)
 
     async def _waiting(self, paint: Callable[[], Awaitable[object]]) -> list[str]:
         await anyio.sleep(POLL_SECONDS)
@@ -153,7 +179,7 @@ class Page:
         with anyio.move_on_after(seconds):
             while self._pending:
                 await anyio.sleep(POLL_SECONDS / 5)
-            await self.evaluate(f"{CONTROL}.settle()")
+            await self._tell("settle()")
             return
         raise self._not_ready([], seconds, "timeouts.request").at(frame=self._frame)
 
@@ -170,6 +196,8 @@ class Page:
             "Network.loadingFinished": lambda event: self._request_ends(event["requestId"]),
             "Network.loadingFailed": self._request_fails,
             "Runtime.exceptionThrown": lambda event: self._thrown.append(_stack(event["exceptionDetails"])),
+            "Runtime.bindingCalled": lambda event: self._foreign.add(event["executionContextId"]),
+            "Runtime.executionContextDestroyed": lambda event: self._foreign.discard(event["executionContextId"]),
             "Runtime.consoleAPICalled": self._console,
             "Page.javascriptDialogOpening": self._dialog,
             "Page.frameNavigated": self._navigated,
@@ -177,7 +205,7 @@ class Page:
         }
 
     def _request_begins(self, event: dict[str, Any]) -> None:
-        if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:")):
+        if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:", OWN_ORIGIN)):
             self._pending[event["requestId"]] = event["request"]["url"]
 
     def _response_begins(self, event: dict[str, Any]) -> None:
@@ -187,7 +215,9 @@ class Page:
             if response["status"] >= 400:
                 self._refused = f"HTTP {response['status']} {response.get('statusText', '')}".strip()
         elif response["status"] >= 400:
-            self._warn(f"{response['url']} is missing: HTTP {response['status']}")
+            self.warn(f"{response['url']} is missing: HTTP {response['status']}")
+        if response.get("mimeType") == "image/gif" and self._options.capture == "screenshot":
+            self._warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
         if response.get("mimeType") == "text/event-stream":
             self._request_ends(event["requestId"])
 
@@ -197,9 +227,10 @@ class Page:
     def _request_fails(self, event: dict[str, Any]) -> None:
         url = self._pending.pop(event["requestId"], None)
         if url and not event.get("canceled"):
-            self._warn(f"{url} could not be loaded: {event.get('errorText', '')}")
+            self.warn(f"{url} could not be loaded: {event.get('errorText', '')}")
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Note what is wrong with the page, but does not end the render."""
         self.warnings.append(text)
         _log.warning("page", problem=text, frame=self._frame)
 
@@ -208,7 +239,7 @@ class Page:
         _log.debug("console", level=event.get("type"), text=" ".join(words), frame=self._frame)
 
     def _dialog(self, event: dict[str, Any]) -> None:
-        self._warn(f"{event.get('type', 'dialog')}({event.get('message', '')!r}) was answered with OK")
+        self.warn(f"{event.get('type', 'dialog')}({event.get('message', '')!r}) was answered with OK")
         self._connection.post("Page.handleJavaScriptDialog", {"accept": True}, self._session)
 
     def _navigated(self, event: dict[str, Any]) -> None:
@@ -256,6 +287,7 @@ async def open_page(
     features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
     media = [{"name": name, "value": value} for name, value in features.items()]
     await page.call("Emulation.setEmulatedMedia", {"features": media})
+    await page.call("Runtime.addBinding", {"name": ANNOUNCE})
     await page.call("Animation.setPlaybackRate", {"playbackRate": 0})
     if server is not None:
         cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
@@ -277,6 +309,8 @@ def _clock_script(options: RenderOptions) -> str:
         "props": options.props,
         "seed": options.seed,
         "epoch": options.epoch_ms,
+        "requestSeconds": options.timeouts.request,
+        "announce": ANNOUNCE,
     }
     return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
 

@@ -89,6 +89,12 @@ class SceneServer:
     secret: str = field(repr=False)
     url: str
     """What to navigate to."""
+    scene: _Scene = field(repr=False)
+
+    def file(self, url: str) -> Path:
+        """The file that is served at a URL of this server. Raises FileNotFoundError if there is none."""
+        path = url.partition("#")[0].partition("?")[0].removeprefix(ORIGIN)
+        return _find(self.scene, path.encode())
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ async def open_server(scene: Path | bytes) -> AsyncIterator[SceneServer]:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_accept, served, listener.listeners[0], tasks)
-                yield SceneServer(listener.extra(SocketAttribute.local_port), secret, _url(served))
+                yield SceneServer(listener.extra(SocketAttribute.local_port), secret, _url(served), served)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             failure = single_error(group)

@@ -1,16 +1,38 @@
-"""The chunks become one file without being encoded again. This room knows nothing of tracks and of the final output."""
+"""The chunks become one file without being encoded again. This room knows nothing of tracks and of the final output.
+
+Pictures are joined by the concat demuxer; sound is joined as bare PCM, sample after sample, and silence where a chunk
+has none, because a demuxer's clock would round at every seam.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
 from asyncrender import formats
-from asyncrender.errors import AsyncRenderError, ChunkDamaged, MediaError, ToolStalled
-from asyncrender.media import ffmpeg, graphs, probe
+from asyncrender.errors import (
+    AsyncRenderError,
+    ChunkDamaged,
+    DiskFull,
+    InvalidOption,
+    MediaError,
+    OutputError,
+    ToolStalled,
+    single_error,
+)
+from asyncrender.media import ffmpeg, graphs, probe, soundgraph
 from asyncrender.specs import RenderChunk, RenderPlan
 
 DEADLINE = "timeouts.mix"
+
+PROBES_AT_ONCE = 4
+"""Each is a process of some 40 ms; there may be hundreds of chunks."""
 
 
 async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float], None]) -> None:
@@ -20,10 +42,11 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
     0 … 1, rising. Raises ChunkDamaged (with the chunk, if one is to blame), ToolFailed, ToolStalled, DiskFull.
     """
     joined = (folder / plan.concat_output_file).absolute()
-    part, script = joined.with_name(f"{joined.name}.part"), joined.with_name(f"{joined.name}.txt.part")
+    part, script, sound = (joined.with_name(f"{joined.name}{more}.part") for more in ("", ".txt", ".s16le"))
     try:
-        script.write_text(graphs.concat_script([str((folder / file).absolute()) for file in plan.concat_manifest]))
-        await _join(plan, script, part, on_progress)
+        heard = await _join_sound(plan, folder, script, sound)
+        _write_script(script, folder, plan.chunks)
+        await _join(plan, script, sound if heard else None, part, on_progress)
         await _check(plan, part)
         part.replace(joined)
     except ToolStalled:
@@ -33,19 +56,111 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
     finally:
         part.unlink(missing_ok=True)
         script.unlink(missing_ok=True)
+        sound.unlink(missing_ok=True)
 
 
-async def _join(plan: RenderPlan, script: Path, part: Path, on_progress: Callable[[float], None]) -> None:
+def _write_script(script: Path, folder: Path, chunks: Sequence[RenderChunk]) -> None:
+    script.write_text(graphs.concat_script([str((folder / chunk.output_file).absolute()) for chunk in chunks]))
+
+
+async def _join(
+    plan: RenderPlan, script: Path, sound: Path | None, part: Path, on_progress: Callable[[float], None]
+) -> None:
     options = plan.options
-    muxer = formats.video_codec(options.video.codec).chunk_muxer
+    argv = graphs.concat_argv(
+        options,
+        ffmpeg=ffmpeg.find(),
+        script=str(script),
+        sound=None if sound is None else str(sound),
+        muxer=formats.video_codec(options.video.codec).chunk_muxer,
+        output=str(part),
+    )
     await ffmpeg.run(
-        graphs.concat_argv(options, ffmpeg=ffmpeg.find(), script=str(script), muxer=muxer, output=str(part)),
+        argv,
         doing=f"joining {len(plan.chunks)} chunks",
         seconds=plan.total_frames / graphs.rate(options),
         idle_seconds=options.timeouts.mix,
         deadline=DEADLINE,
         on_progress=on_progress,
     )
+
+
+async def _join_sound(plan: RenderPlan, folder: Path, script: Path, sound: Path) -> bool:
+    """Write all chunks' sound, exactly as many samples as the frames last. False, and nothing, if none has any."""
+    sounding = await _sounding(plan, folder)
+    if not sounding:
+        return False
+    piece = sound.with_name(f"piece-{sound.name}")
+    sound.write_bytes(b"")
+    for heard, run in groupby(plan.chunks, lambda chunk: chunk.id in sounding):
+        chunks = list(run)
+        size = sum(soundgraph.chunk_bytes(chunk) for chunk in chunks)
+        try:
+            if heard:
+                _write_script(script, folder, chunks)
+                await _extract(plan, script, piece, chunks, size)
+            await anyio.to_thread.run_sync(_append, sound, piece if heard else None, size)
+        finally:
+            piece.unlink(missing_ok=True)
+    # From frame 0 on; in a later window the chunks' own borders may be rounded the other way, by one sample.
+    await anyio.to_thread.run_sync(_resize, sound, soundgraph.total_bytes(plan.options, plan.total_frames))
+    return True
+
+
+async def _sounding(plan: RenderPlan, folder: Path) -> set[int]:
+    """The chunks that have sound. (One that is not there is found and named later.)"""
+    if plan.options.audio.muted:
+        return set()
+    limiter, found = anyio.CapacityLimiter(PROBES_AT_ONCE), set()
+
+    async def look(chunk: RenderChunk) -> None:
+        async with limiter:
+            try:
+                info = await probe.probe(folder / chunk.output_file, idle_seconds=plan.options.timeouts.mix)
+            except InvalidOption:
+                return
+        if info.audio:
+            found.add(chunk.id)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for chunk in plan.chunks:
+                tasks.start_soon(look, chunk)
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
+    return found
+
+
+async def _extract(plan: RenderPlan, script: Path, piece: Path, chunks: Sequence[RenderChunk], size: int) -> None:
+    await ffmpeg.run(
+        soundgraph.extract_argv(ffmpeg=ffmpeg.find(), script=str(script), output=str(piece)),
+        doing=f"joining the sound of {len(chunks)} chunks",
+        seconds=sum(chunk.frame_count for chunk in chunks) / graphs.rate(plan.options),
+        idle_seconds=plan.options.timeouts.mix,
+        deadline=DEADLINE,
+        on_progress=lambda _: None,
+    )
+    if (found := piece.stat().st_size) != size:
+        which = f"chunks {chunks[0].id} to {chunks[-1].id}" if len(chunks) > 1 else f"chunk {chunks[0].id}"
+        raise ChunkDamaged(f"The sound of {which} has {found} bytes instead of {size}.")
+
+
+def _append(sound: Path, piece: Path | None, size: int) -> None:
+    """The piece's bytes, or so much silence."""
+    if piece is None:
+        _resize(sound, sound.stat().st_size + size)
+        return
+    try:
+        with sound.open("ab") as target, piece.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    except OSError as error:
+        kind = DiskFull if error.errno == errno.ENOSPC else OutputError
+        raise kind(f"{sound} could not be written: {error.strerror}.") from None
+
+
+def _resize(sound: Path, size: int) -> None:
+    with sound.open("r+b") as file:
+        file.truncate(size)
 
 
 async def _check(plan: RenderPlan, part: Path) -> None:

@@ -71,7 +71,7 @@ def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str)
         *("-c:v", video.codec, *_quality(video), *_codec_settings(video, key_interval(video, fps))),
         *_sample_entry(video.codec, muxer),
         *("-fflags", "+bitexact", "-flags:v", "+bitexact+cgop"),
-        *_time_scale_argv(muxer, fps, None),
+        *time_scale_argv(muxer, fps, None),
         *("-f", muxer, local(output)),
     ]
 
@@ -81,11 +81,13 @@ def concat_script(files: Sequence[str]) -> str:
     return "ffconcat version 1.0\n" + "".join(f"file {quote(local(file))}\n" for file in files)
 
 
-def concat_argv(options: RenderOptions, *, ffmpeg: str, script: str, muxer: str, output: str) -> list[str]:
-    """Chunks become one file, streams copied.
+def concat_argv(
+    options: RenderOptions, *, ffmpeg: str, script: str, sound: str | None, muxer: str, output: str
+) -> list[str]:
+    """Chunks become one file, streams copied; `sound` is their joined bare PCM.
 
     The concat demuxer counts the chunks' lengths in microseconds and so drifts; frames are put back on their grid by
-    number, sound by sample count. Within a packet pts - dts is free of that drift.
+    number. Within a packet pts - dts is free of that drift.
     """
     fps = rate(options)
     frame = f"(1/({fps.numerator}/{fps.denominator}*TB))"
@@ -93,11 +95,11 @@ def concat_argv(options: RenderOptions, *, ffmpeg: str, script: str, muxer: str,
     pts = f"STARTDTS+round((N+round((PTS-DTS)/{frame}))*{frame})"
     return [
         *(ffmpeg, *QUIET, "-y", *PROGRESS, "-f", "concat", "-safe", "0", "-i", local(script)),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"),
+        *([] if sound is None else bare_pcm(options.audio, sound)),
+        *("-map", "0:v:0", *([] if sound is None else ["-map", "1:a:0"]), "-c", "copy"),
         *("-bsf:v", f"setts=dts={dts}:pts={pts}"),
-        *("-bsf:a", r"setts=ts=if(N\,PREV_OUTPTS+PREV_OUTDURATION\,STARTPTS)"),
         *("-map_metadata", "-1", "-fflags", "+bitexact"),
-        *_time_scale_argv(muxer, fps, None),
+        *time_scale_argv(muxer, fps, None),
         *("-f", muxer, local(output)),
     ]
 
@@ -131,7 +133,7 @@ def mix_argv(
         settings |= {"movflags": "+faststart"}
     has_sound = not audio.muted and (bool(audio.tracks) or joined_has_audio)
     clock = audio.sample_rate if has_sound else None
-    settings |= _pairs(_time_scale_argv(holder.muxer, rate(options), clock))
+    settings |= _pairs(time_scale_argv(holder.muxer, rate(options), clock))
     if has_sound:
         window = Window.of(options, total_frames)
         own = joined_node.stream(selector="a:0") if joined_has_audio and options.mix_input_audio else None
@@ -140,7 +142,7 @@ def mix_argv(
         settings |= _audio_settings(audio, holder.muxer, timing)
     out = ffmpeg_python.output(*streams, local(output), format=holder.muxer, **settings)
     argv: list[str] = ffmpeg_python.compile(out, cmd=[ffmpeg, *QUIET, "-y", *PROGRESS])
-    return _graph_into_file(argv, graph_file, ffmpeg_version)
+    return graph_into_file(argv, graph_file, ffmpeg_version)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ def rate(options: RenderOptions) -> Fraction:
     return options.fps
 
 
+def bare_pcm(audio: AudioOptions, file: str) -> list[str]:
+    """Samples without a header as an input. (ffmpeg reads W64 with its padding as sound.)"""
+    return ["-f", "s16le", "-sample_rate", str(audio.sample_rate), "-ch_layout", layout(audio), "-i", local(file)]
+
+
 def _pairs(argv: Sequence[str]) -> dict[str, str]:
     return {name.removeprefix("-"): value for name, value in zip(argv[::2], argv[1::2], strict=True)}
 
@@ -259,7 +266,7 @@ def _sample_entry(codec: str, muxer: str) -> list[str]:
     return ["-tag:v", tag] if tag is not None and muxer in formats.MPEG_4_PART_14 else []
 
 
-def _time_scale_argv(muxer: str, fps: Fraction, sample_rate: int | None) -> list[str]:
+def time_scale_argv(muxer: str, fps: Fraction, sample_rate: int | None) -> list[str]:
     """The edit list counts in `movie_timescale`; in the default milliseconds it would cut sound and pictures short."""
     if muxer not in formats.MPEG_4_PART_14:
         return []
@@ -314,7 +321,7 @@ def _audio_settings(audio: AudioOptions, muxer: str, timing: Timing) -> dict[str
 def _mixed(options: RenderOptions, window: Window, *, own: Any, timing: Timing) -> Any:
     """One stream of all sounds. The silence it is built on gives it its exact length, whatever the tracks do."""
     audio = options.audio
-    source = f"anullsrc=sample_rate={audio.sample_rate}:channel_layout={_layout(audio)}"
+    source = f"anullsrc=sample_rate={audio.sample_rate}:channel_layout={layout(audio)}"
     silence = InputNode("input", kwargs={"filename": source, "format": "lavfi"}).stream(selector="a:0")
     sounds = [silence.filter("atrim", end_sample=window.samples)]
     if own is not None:
@@ -327,7 +334,7 @@ def _mixed(options: RenderOptions, window: Window, *, own: Any, timing: Timing) 
     return mixed.filter("asetpts", expr=f"N+{timing.shift - timing.lead}")
 
 
-def _layout(audio: AudioOptions) -> str:
+def layout(audio: AudioOptions) -> str:
     return "mono" if audio.channels == 1 else "stereo"
 
 
@@ -336,7 +343,7 @@ def _normalized(sound: Any, audio: AudioOptions) -> Any:
     sound = sound.filter("aresample", sample_rate=audio.sample_rate)
     sound = sound.filter("aformat", sample_fmts="fltp", channel_layouts="mono|stereo")
     # ffmpeg's own step from mono to stereo takes 3 dB away, its way back adds them (libswresample/rematrix.c).
-    return sound.filter("pan", args=TO_LAYOUT[_layout(audio)]).filter("asetpts", expr="N")
+    return sound.filter("pan", args=TO_LAYOUT[layout(audio)]).filter("asetpts", expr="N")
 
 
 def _placed(track: AudioTrack, index: int, audio: AudioOptions, window: Window) -> Any:
@@ -370,7 +377,7 @@ def _placed(track: AudioTrack, index: int, audio: AudioOptions, window: Window) 
     return sound.filter("adelay", delays=f"{delay}S", all=1) if delay else sound
 
 
-def _graph_into_file(argv: list[str], graph_file: str | None, version: tuple[int, int]) -> MixCommand:
+def graph_into_file(argv: list[str], graph_file: str | None, version: tuple[int, int]) -> MixCommand:
     if "-filter_complex" not in argv:
         return MixCommand(argv, None)
     place = argv.index("-filter_complex")

@@ -1,0 +1,586 @@
+// Media elements on the page's clock. Runs in every document after clock.js: <video> and <audio> play in virtual time,
+// and a video shows the frame that the renderer decoded for exactly that time. Documents of one origin share one list.
+(config, key) => {
+  'use strict';
+  const control = window[key], {clock, native} = control;
+  if (!window.HTMLMediaElement || !clock) return;
+
+  // Closer than this, in s, is the same position: positions are sums of rounded times.
+  const EPSILON = 1e-6;
+  // So long, in ms, a frame is waited for before it is handed to the element again: its player may have been new.
+  const SHOWN_MS = 250, SHOWN_ATTEMPTS = 40;
+  const NOTHING = 0, METADATA = 1, ENOUGH = 4;
+  const EVENTS = ['abort', 'canplay', 'canplaythrough', 'durationchange', 'emptied', 'ended', 'error', 'loadeddata',
+    'loadedmetadata', 'loadstart', 'pause', 'play', 'playing', 'progress', 'ratechange', 'resize', 'seeked', 'seeking',
+    'stalled', 'suspend', 'timeupdate', 'waiting'];
+  const Media = HTMLMediaElement.prototype, Video = HTMLVideoElement.prototype;
+  const describe = (object, name) => Object.getOwnPropertyDescriptor(object, name);
+  const original = Object.fromEntries(
+    ['src', 'srcObject', 'volume', 'muted', 'loop', 'autoplay', 'paused'].map(name => [name, describe(Media, name)]));
+  const nativePlay = Media.play, nativePause = Media.pause, nativeLoad = Media.load;
+  const NativeVideoFrame = window.VideoFrame, Generator = window.MediaStreamTrackGenerator;
+
+  // ---- one list for all documents of one origin ---------------------------------------------------------------------
+
+  const makeMedia = () => {
+    const states = [], observed = new Set(), warnings = [];
+    const media = {states, observed, warnings, serial: 0, names: new Map()};
+    const settle = async () => { for (const look of observed) look(); };
+    const present = () => states.filter(state => !state.window.closed && state.load);
+    media.update = async () => {
+      await settle();
+      for (const state of present()) state.tick();
+      await Promise.all(present().map(state => state.show()));
+      for (const state of present()) state.callFrameCallbacks();
+    };
+    // After the frame's last script: what it moved is shown too, and what comes next is fetched meanwhile.
+    media.finish = async () => {
+      await settle();
+      await Promise.all(present().map(state => state.show()));
+      for (const state of present()) state.fetchAhead();
+    };
+    media.zero = passed => { for (const state of states) state.zero(passed); };
+    media.waiting = () => {
+      settle();
+      return present().filter(state => state.waited()).map(state => `the ${state.kind} ${state.label()}`);
+    };
+    media.sounds = () => states.flatMap(state => state.sounds());
+    return media;
+  };
+  const media = clock.media ??= makeMedia();
+  const warn = text => {
+    if (media.warnings.includes(text)) return;
+    media.warnings.push(text);
+    ask('warning', {text}).catch(() => {});
+  };
+
+  // ---- the renderer's side: films and their frames --------------------------------------------------------------------
+
+  const ask = async (path, parameters, body) => {
+    const address = `${config.endpoint}${path}?${new URLSearchParams(parameters)}`;
+    const options = body ? {method: 'POST', body} : {};
+    const response = await native.fetch(address, {...options, credentials: 'omit', referrerPolicy: 'no-referrer'});
+    return native.arrayBuffer.call(response);
+  };
+  const askJson = async (...args) => JSON.parse(new TextDecoder().decode(await ask(...args)));
+  // A data: URL may hold megabytes: outside it goes by a number.
+  const nameOf = source => {
+    if (!source.startsWith('data:')) return source;
+    if (!media.names.has(source)) media.names.set(source, `data:,${media.names.size}`);
+    return media.names.get(source);
+  };
+  const openFilm = async (element, source, bytes) => {
+    if (bytes) {
+      const data = await bytes;
+      for (let at = 0; at < Math.max(1, data.byteLength); at += config.pieceBytes)
+        await ask('upload', {source: nameOf(source), at}, data.slice(at, at + config.pieceBytes));
+    }
+    return askJson('film', {element, source: nameOf(source)});
+  };
+
+  // ---- one element --------------------------------------------------------------------------------------------------
+
+  const known = new WeakMap();
+  const seconds = (element, name) => Math.max(0, Number(element.getAttribute(`data-asyncrender-${name}`)) || 0);
+
+  const makeState = element => {
+    const kind = element instanceof HTMLVideoElement ? 'video' : 'audio';
+    const state = {
+      element, kind, window, id: media.states.length, source: '', film: null, load: null, broken: null,
+      readyState: NOTHING, paused: true, ended: false, seeking: 0, rate: 1, defaultRate: 1, at: 0, position: 0,
+      controlled: false, started: false, connected: false, posterShown: true, foreign: false,
+      shown: -1, presented: 0, callbacks: new Map(), nextCallback: 1, calledFor: -1, segments: [], end: 0,
+    };
+    let generator = null, writer = null, ahead = null, promises = [];
+
+    // -- time
+    const advanced = at => state.paused ? state.position
+      : Math.round((state.position + Math.max(0, at - state.at) / 1000 * state.rate) * 1e9) / 1e9;
+    const bounded = position => {
+      const length = state.film?.duration ?? Infinity;
+      if (position < length) return Math.max(0, position);
+      return element.loop && length > 0 ? position % length : length;
+    };
+    state.current = () => bounded(advanced(clock.now));
+    const anchor = (position = state.current()) => {
+      state.position = position;
+      state.at = clock.now;
+    };
+    const changed = () => { watchEnd(); hear(); };
+    const watchEnd = () => {
+      if (state.end) clock.removeTimer(state.end);
+      state.end = 0;
+      if (state.paused || element.loop || !state.film || !(state.rate > 0)) return;
+      const left = (state.film.duration - state.position) / state.rate;
+      const at = Math.max(clock.now, state.at + left * 1000);
+      state.end = clock.addTask({callback: finish, args: [], window, report: native.reportError}, at);
+    };
+    const finish = () => {
+      state.end = 0;
+      if (state.paused) return;
+      anchor(state.film.duration);
+      state.paused = state.ended = true;
+      hear();
+      for (const name of ['timeupdate', 'pause', 'ended']) fire(name);
+    };
+
+    // -- events, in virtual time and in a fixed order
+    const fire = name => element.dispatchEvent(new Event(name));
+    const queue = (callback, before) =>
+      clock.addTask({callback, args: [], window, report: native.reportError, before}, clock.now);
+    const queueEvents = (...names) => { for (const name of names) queue(() => fire(name)); };
+    for (const name of EVENTS)
+      element.addEventListener(name, event => {
+        if (event.isTrusted && !state.foreign) event.stopImmediatePropagation();
+      }, true);
+
+    // -- sound: the segments that were heard, or are still
+    const gain = () => element.muted ? 0
+      : element.volume * (element.hasAttribute('data-asyncrender-volume') ? seconds(element, 'volume') : 1);
+    const hear = () => {
+      const now = clock.now / 1000, last = state.segments.at(-1), open = last && last.end === null ? last : null;
+      const from = Math.max(now, state.at / 1000);
+      const sounding = !state.paused && state.rate > 0 && !state.broken && state.source && !state.foreign;
+      const position = bounded(advanced(Math.max(clock.now, state.at)));
+      if (open) {
+        const reached = bounded(open.position + (from - open.start) * open.rate);
+        const same = sounding && open.source === nameOf(state.source) && open.rate === state.rate
+          && open.loop === element.loop && Math.abs(reached - position) < EPSILON;
+        if (same) return;
+        open.end = now;
+        if (open.end <= open.start) state.segments.pop();
+      }
+      if (!sounding) return;
+      state.segments.push({
+        element: state.id, source: nameOf(state.source), kind, start: from, end: null, position, rate: state.rate,
+        loop: element.loop, gains: [[from, gain()]],
+        fade_in: seconds(element, 'fade-in'), fade_out: seconds(element, 'fade-out'),
+      });
+    };
+    state.volumeChanged = () => {
+      const open = state.segments.at(-1);
+      if (!open || open.end !== null) return;
+      const now = Math.max(open.start, clock.now / 1000), last = open.gains.at(-1);
+      if (last[0] === now) last[1] = gain();
+      else if (last[1] !== gain()) open.gains.push([now, gain()]);
+    };
+    state.sounds = () => state.broken ? [] : state.segments;
+
+    // -- the source
+    const candidates = () => {
+      if (element.hasAttribute('src')) return [element.getAttribute('src')];
+      return [...element.querySelectorAll('source[src]')]
+        .filter(source => !source.media || window.matchMedia(source.media).matches)
+        .map(source => source.getAttribute('src'));
+    };
+    const resolved = text => { try { return new URL(text, element.baseURI).href; } catch { return text; } };
+    const grab = source => /^(blob|data):/.test(source)
+      ? native.fetch(source).then(response => native.arrayBuffer.call(response)) : null;
+    const lazy = () => element.preload === 'none' && state.paused && !element.autoplay && !offset();
+    const offset = () => seconds(element, 'offset');
+    state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
+
+    // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began.
+    state.open = () => {
+      const wanted = candidates().map(resolved);
+      const signature = JSON.stringify(wanted);
+      if (state.load && state.load.signature === signature && !state.load.again) return;
+      if (!wanted.length && !state.load) return;
+      const first = !state.load;
+      const load = state.load = {signature, done: false, again: false};
+      if (!first) reset();
+      if (!wanted.length) { load.done = true; return; }
+      state.source = wanted[0];
+      const sources = wanted.map(source => [source, grab(source)]);
+      for (const [, bytes] of sources) bytes?.catch(() => {});
+      attach();
+      queueEvents('loadstart');
+      const opening = () => load.opening ??= (async () => {
+        let said = 'it has no source';
+        for (const [source, bytes] of sources) {
+          const film = await openFilm(state.id, source, bytes).catch(error => ({error: String(error)}));
+          if (state.load !== load) return;
+          if (!film.error && (kind === 'audio' || film.width)) {
+            Object.assign(state, {film, source});
+            return;
+          }
+          said = film.error ?? 'it has no pictures';
+        }
+        broke(said);
+      })();
+      if (!lazy()) opening();
+      load.begin = () => {
+        if (load.begun) return;
+        load.begun = true;
+        queue(() => {
+          if (state.load !== load || state.broken) return;
+          state.readyState = METADATA;
+          if (state.position > state.film.duration) anchor();
+          for (const name of ['durationchange', 'loadedmetadata']) fire(name);
+        }, opening);
+        queue(() => {
+          if (state.load !== load || state.broken) { load.done = true; return; }
+          state.readyState = ENOUGH;
+          load.done = true;
+          for (const name of ['loadeddata', 'canplay', 'canplaythrough']) fire(name);
+          startByItself();
+          if (!state.paused) fire('playing');
+          settlePromises();
+          changed();
+        }, () => state.show());
+      };
+      if (!lazy()) load.begin();
+    };
+    const reset = () => {
+      if (state.end) clock.removeTimer(state.end);
+      if (!state.paused) { state.paused = true; hear(); }
+      Object.assign(state, {film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, position: 0, end: 0,
+        rate: state.defaultRate, started: false, controlled: false, posterShown: true, source: ''});
+      ahead = null;
+      queueEvents('emptied');
+    };
+    const broke = said => {
+      state.broken = said;
+      state.load.done = true;
+      hear();
+      warn(`the ${kind} ${state.label()} cannot be shown: ${said}`);
+      if (writer) { writer = generator = null; original.srcObject.set.call(element, null); }
+      queue(() => { fire('error'); settlePromises(); });
+    };
+    const settlePromises = () => {
+      for (const {resolve, reject} of promises.splice(0))
+        if (state.broken) reject(new DOMException('Failed to load because no supported source was found.', 'NotSupportedError'));
+        else resolve();
+    };
+
+    // -- playing
+    const startByItself = () => {
+      if (state.controlled || state.started || !(element.autoplay || element.hasAttribute('data-asyncrender-offset'))) return;
+      state.started = true;
+      state.position = bounded(seconds(element, 'seek'));
+      state.at = Math.max(clock.now, offset() * 1000);
+      begin(state.at);
+    };
+    const begin = at => {
+      state.paused = false;
+      if (at > clock.now) {
+        state.paused = true;
+        state.start = clock.addTask({callback: () => {
+          if (state.controlled) return;
+          state.at = at;
+          state.paused = false;
+          changed();
+          fire('play');
+          fire('playing');
+        }, args: [], window, report: native.reportError}, at);
+        return;
+      }
+      changed();
+      fire('play');
+    };
+    state.play = () => {
+      state.controlled = true;
+      if (state.broken) return Promise.reject(new DOMException('The element has no supported sources.', 'NotSupportedError'));
+      state.open();
+      const promise = new Promise((resolve, reject) => { promises.push({resolve, reject}); });
+      promise.catch(() => {});
+      if (state.paused) {
+        anchor(state.ended ? 0 : state.current());
+        Object.assign(state, {paused: false, ended: false, posterShown: false});
+        state.load?.begin?.();
+        attach();
+        changed();
+        queueEvents('play');
+        if (state.readyState === ENOUGH) queue(() => { fire('playing'); settlePromises(); });
+      } else if (state.readyState === ENOUGH) queue(settlePromises);
+      return promise;
+    };
+    state.pause = () => {
+      state.controlled = true;
+      state.open();
+      if (state.paused) return;
+      anchor();
+      state.paused = true;
+      changed();
+      queueEvents('timeupdate', 'pause');
+    };
+    state.seek = position => {
+      state.controlled = true;
+      state.open();
+      state.load?.begin?.();
+      const length = state.film?.duration ?? Infinity;
+      anchor(Math.min(Math.max(0, Number(position) || 0), length));
+      state.ended = state.paused && state.position >= length && state.ended;
+      state.posterShown = false;
+      attach();
+      changed();
+      if (state.readyState === NOTHING) return;
+      state.seeking++;
+      queueEvents('seeking');
+      queue(() => {
+        if (--state.seeking) return;
+        for (const name of ['timeupdate', 'seeked']) fire(name);
+      }, () => state.show());
+    };
+    state.setRate = rate => {
+      if (!(rate >= 0 && rate <= 16)) throw new DOMException('The playback rate is out of range.', 'NotSupportedError');
+      if (rate === state.rate) return;
+      anchor();
+      state.rate = rate;
+      changed();
+      queueEvents('ratechange');
+    };
+    state.setLoop = set => {
+      anchor();
+      set();
+      changed();
+    };
+    state.tick = () => {
+      if (element.isConnected) state.connected = true;
+      else if (state.connected) {
+        state.connected = false;
+        if (!state.paused) state.pause();
+      }
+      if (!state.paused && state.readyState === ENOUGH) fire('timeupdate');
+    };
+    // Frame 0 begins: who plays by himself begins anew, who was started by a script goes on where he is.
+    state.zero = passed => {
+      state.at -= passed;
+      state.segments = [];
+      if (!state.controlled && state.started) {
+        if (state.start) clock.removeTimer(state.start);
+        Object.assign(state, {position: bounded(seconds(element, 'seek')), at: offset() * 1000, paused: false, ended: false});
+        if (state.at > 0) begin(state.at);
+      } else if (!state.paused) anchor(bounded(advanced(0)));
+      changed();
+    };
+    state.waited = () => state.load.begun && !state.load.done && state.window.document.contains(hostOf(element));
+
+    // -- pictures: the native element plays a stream of our frames, so that layout, filters and drawing are its own
+    const attach = () => {
+      if (kind !== 'video' || state.foreign || generator || (element.poster && state.posterShown && !willStart())) return;
+      if (lazy()) return;
+      generator = new Generator({kind: 'video'});
+      writer = generator.writable.getWriter();
+      original.srcObject.set.call(element, new MediaStream([generator]));
+    };
+    const willStart = () => !state.paused || (!state.controlled && (element.autoplay || element.hasAttribute('data-asyncrender-offset')));
+    const frameAt = position => {
+      const {times} = state.film;
+      let low = 0, high = times.length - 1;
+      while (low < high) {
+        const middle = (low + high + 1) >> 1;
+        if (times[middle] <= position) low = middle; else high = middle - 1;
+      }
+      return low;
+    };
+    const frameNow = at => {
+      const length = state.film.duration, position = advanced(at) + state.film.epsilon;
+      return frameAt(element.loop && length > 0 ? position % length : position);
+    };
+    const fetchFrame = index => ask('frame', {element: state.id, source: nameOf(state.source), index});
+    state.show = async () => {
+      if (!state.film || state.foreign || kind !== 'video') return;
+      attach();
+      if (!writer) return;
+      for (let index; state.film && (index = frameNow(clock.now)) !== state.shown;) {
+        const film = state.film, taken = ahead?.index === index ? ahead.data : fetchFrame(index);
+        ahead = null;
+        const data = await taken;
+        if (film !== state.film) continue;
+        state.shown = index;
+        state.presented++;
+        if (data.byteLength !== film.bytes) {
+          warn(`the ${kind} ${state.label()} has no frame at ${film.times[index]} s: ${new TextDecoder().decode(data.slice(0, 500))}`);
+          continue;
+        }
+        await present(film, data);
+      }
+    };
+    const present = async (film, data) => {
+      const {format, width, height, display_width, display_height, color} = film;
+      const timestamp = ++media.serial * 1000;
+      const frame = new NativeVideoFrame(data, {format, codedWidth: width, codedHeight: height, timestamp, transfer: [data],
+        displayWidth: display_width, displayHeight: display_height, ...(color ? {colorSpace: color} : {})});
+      for (let attempt = 0; attempt < SHOWN_ATTEMPTS && writer; attempt++) {
+        if (original.paused.get.call(element)) nativePlay.call(element).catch(() => {});
+        await writer.write(frame.clone());
+        if (await taken(timestamp)) { frame.close(); return; }
+      }
+      frame.close();
+      warn(`the ${kind} ${state.label()} did not take its frame in time`);
+    };
+    // The element holds the frame as soon as a copy of its picture carries the frame's time stamp.
+    const taken = async timestamp => {
+      for (let waited = 0; waited < SHOWN_MS; waited++) {
+        try {
+          const copy = new NativeVideoFrame(element), found = copy.timestamp;
+          copy.close();
+          if (found === timestamp) return true;
+        } catch { /* no picture yet */ }
+        await new Promise(resolve => { native.setTimeout(resolve, waited ? 1 : 0); });
+      }
+      return false;
+    };
+    state.fetchAhead = () => {
+      if (!state.film || !writer || state.paused || state.shown < 0) return;
+      const index = frameNow(clock.now + config.stepMs);
+      if (index === state.shown || ahead?.index === index) return;
+      ahead = {index, data: fetchFrame(index)};
+      ahead.data.catch(() => {});
+    };
+    state.callFrameCallbacks = () => {
+      if (state.shown < 0 || state.shown === state.calledFor || !state.callbacks.size) return;
+      state.calledFor = state.shown;
+      const batch = state.callbacks;
+      state.callbacks = new Map();
+      const metadata = {
+        presentationTime: clock.now, expectedDisplayTime: clock.now, processingDuration: 0,
+        width: state.film.display_width, height: state.film.display_height,
+        mediaTime: state.film.times[state.shown], presentedFrames: state.presented,
+      };
+      for (const callback of batch.values())
+        try { callback.call(element, clock.now, {...metadata}); } catch (error) { native.reportError(error); }
+    };
+
+    state.adopt = () => {
+      if (original.srcObject.get.call(element) && !generator) { state.foreign = true; return; }
+      state.open();
+    };
+    known.set(element, state);
+    media.states.push(state);
+    return state;
+  };
+  const stateOf = element => known.get(element) ?? makeState(element);
+  const hostOf = element => {
+    let node = element;
+    for (let root = node.getRootNode(); root instanceof ShadowRoot; root = node.getRootNode()) node = root.host;
+    return node;
+  };
+
+  // ---- finding elements: in documents and shadow roots, also those that are added later -------------------------------
+
+  const adopt = node => {
+    if (node instanceof HTMLMediaElement) stateOf(node).adopt();
+    else if (node instanceof HTMLSourceElement && node.parentNode instanceof HTMLMediaElement) stateOf(node.parentNode).adopt();
+    if (node.shadowRoot) watch(node.shadowRoot);
+  };
+  const adoptAll = root => {
+    for (const node of root.querySelectorAll('*'))
+      if (node instanceof HTMLMediaElement || node.shadowRoot) adopt(node);
+  };
+  const watched = new WeakSet();
+  const watch = root => {
+    if (watched.has(root)) return;
+    watched.add(root);
+    const handle = records => {
+      for (const {type, target, attributeName, addedNodes} of records) {
+        if (type === 'attributes') {
+          if (attributeName === 'src') adopt(target);
+          else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).setLoop(() => {});
+          continue;
+        }
+        for (const node of addedNodes)
+          if (node instanceof Element) { adopt(node); adoptAll(node); }
+      }
+    };
+    const observer = new MutationObserver(handle);
+    observer.observe(root, {subtree: true, childList: true, attributes: true, attributeFilter: ['src', 'loop']});
+    media.observed.add(() => handle(observer.takeRecords()));
+    adoptAll(root);
+  };
+  const attachShadow = Element.prototype.attachShadow;
+  Element.prototype.attachShadow = function (...args) {
+    const root = attachShadow.apply(this, args);
+    watch(root);
+    return root;
+  };
+  watch(document);
+
+  // ---- what the page sees ---------------------------------------------------------------------------------------------
+
+  const method = (object, name, value) =>
+    Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
+  const accessor = (object, name, get, set) => {
+    const before = describe(object, name);
+    Object.defineProperty(object, name, {
+      configurable: true, enumerable: true,
+      get() {
+        const state = stateOf(this);
+        return state.foreign ? before.get.call(this) : get.call(this, state);
+      },
+      set: set && function (value) {
+        const state = stateOf(this);
+        if (state.foreign && name !== 'srcObject' && name !== 'src') before.set.call(this, value);
+        else set.call(this, value, state);
+      },
+    });
+  };
+  const ranges = end => ({
+    length: end > 0 ? 1 : 0,
+    start(index) { if (index >= this.length) throw new DOMException('', 'IndexSizeError'); return 0; },
+    end(index) { if (index >= this.length) throw new DOMException('', 'IndexSizeError'); return end; },
+  });
+  accessor(Media, 'paused', state => state.paused);
+  accessor(Media, 'ended', state => state.ended);
+  accessor(Media, 'seeking', state => state.seeking > 0);
+  accessor(Media, 'duration', state => state.readyState ? state.film.duration : NaN);
+  accessor(Media, 'readyState', state => state.readyState);
+  accessor(Media, 'networkState', state => state.broken ? 3 : state.load ? 1 : 0);
+  accessor(Media, 'error', state => state.broken ? {code: 4, message: state.broken} : null);
+  accessor(Media, 'currentSrc', state => state.source);
+  accessor(Media, 'buffered', state => ranges(state.film?.duration ?? 0));
+  accessor(Media, 'seekable', state => ranges(state.film?.duration ?? 0));
+  accessor(Media, 'played', state => ranges(state.current()));
+  accessor(Media, 'currentTime', state => state.current(), (value, state) => state.seek(value));
+  accessor(Media, 'playbackRate', state => state.rate, (value, state) => state.setRate(Number(value)));
+  accessor(Media, 'defaultPlaybackRate', state => state.defaultRate, (value, state) => { state.defaultRate = Number(value); });
+  accessor(Media, 'loop', function () { return original.loop.get.call(this); }, function (value, state) {
+    state.setLoop(() => original.loop.set.call(this, value));
+  });
+  accessor(Media, 'src', function () { return original.src.get.call(this); }, function (value, state) {
+    original.src.set.call(this, value);
+    state.open();
+  });
+  accessor(Media, 'srcObject', () => null, function (value, state) {
+    if (value instanceof Blob) { this.src = URL.createObjectURL(value); return; }
+    state.foreign = Boolean(value);
+    original.srcObject.set.call(this, value);
+    if (!value) state.open();
+  });
+  for (const name of ['volume', 'muted'])
+    accessor(Media, name, function () { return original[name].get.call(this); }, function (value, state) {
+      original[name].set.call(this, value);
+      state.volumeChanged();
+    });
+  accessor(Video, 'videoWidth', state => state.readyState ? state.film.display_width : 0);
+  accessor(Video, 'videoHeight', state => state.readyState ? state.film.display_height : 0);
+  const call = (name, before, now) => method(Media, name, function (...args) {
+    const state = stateOf(this);
+    return state.foreign ? before.apply(this, args) : now(state, ...args);
+  });
+  call('play', nativePlay, state => state.play());
+  call('pause', nativePause, state => state.pause());
+  call('load', nativeLoad, state => {
+    if (state.load) state.load.again = true;
+    state.open();
+    state.load?.begin?.();
+  });
+  method(Media, 'fastSeek', function (position) { this.currentTime = position; });
+  method(Video, 'requestVideoFrameCallback', function (callback) {
+    const state = stateOf(this), id = state.nextCallback++;
+    state.callbacks.set(id, callback);
+    return id;
+  });
+  method(Video, 'cancelVideoFrameCallback', function (id) { stateOf(this).callbacks.delete(id); });
+
+  for (const name of ['AudioContext', 'webkitAudioContext'])
+    if (window[name])
+      window[name] = new Proxy(window[name], {construct(target, args, newTarget) {
+        warn('Web Audio is not captured');
+        return Reflect.construct(target, args, newTarget);
+      }});
+
+  control.sounds = () => media.sounds();
+  Object.defineProperty(control, 'warnings', {get: () => media.warnings});
+}

@@ -1,0 +1,195 @@
+"""The page's films: what media.js asks for, a film or one of its frames, is answered here, without any network.
+
+Requests to our own address are caught before they leave the browser (DevTools' Fetch domain), so that every page may
+make them, whatever its origin. How a film is decoded this room does not know: that is given to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import anyio.to_thread
+
+from asyncrender.browser.connection import CallFailed
+from asyncrender.browser.page import CONTROL, OWN_ORIGIN, Page
+from asyncrender.browser.server import ORIGIN, SceneServer
+from asyncrender.errors import AsyncRenderError, BrowserCrashed, InvalidOption, single_error
+from asyncrender.log import get_logger
+from asyncrender.specs import RenderOptions
+
+SECRET_BYTES = 32
+"""256 bits: the page's own scripts shall not ask by chance."""
+
+MOST_FILMS = 24
+"""Decoders kept at once: each is an ffmpeg with some ten threads."""
+
+PIECE_BYTES = 4 << 20
+"""One piece of a blob on its way out of the page: DevTools leaves out bodies that are far larger."""
+
+LABEL_CHARS = 200
+"""A data: URL in a warning would bury it."""
+
+_log = get_logger("asyncrender.media")
+
+
+FrameOf = Callable[[int], Awaitable[bytes]]
+OpenFilm = Callable[[Path, float], AbstractAsyncContextManager[tuple[dict[str, Any], FrameOf]]]
+"""`(file, idle seconds)` -> what media.js is told of the film, and its frames by number. Raises AsyncRenderError."""
+
+
+class Films:
+    """The media files behind a page's elements. Made by `open_films`, which also ends it."""
+
+    def __init__(
+        self, page: Page, server: SceneServer | None, folder: Path, open_film: OpenFilm, seconds: float
+    ) -> None:
+        self._page, self._server, self._folder = page, server, folder
+        self._open_film, self._seconds = open_film, seconds
+        self._files: dict[str, Path] = {}
+        self._opened: OrderedDict[tuple[str, str], tuple[AsyncExitStack, FrameOf]] = OrderedDict()
+        self._fetching = anyio.Lock()
+
+    def local_source(self, name: str) -> Path:
+        """The file with the media of a source that an element of the page has opened, as `sounds()` names it.
+
+        Raises InvalidOption for any other.
+        """
+        if name not in self._files:
+            raise InvalidOption("source", name[:LABEL_CHARS], "no media element of the page could open it")
+        return self._files[name]
+
+    async def answer(self, event: dict[str, Any]) -> None:
+        """Answer one caught request. What is wrong with a film is told to the page, whose element then is broken."""
+        request = event["request"]
+        address = urlsplit(request["url"])
+        asked = {key: values[0] for key, values in parse_qs(address.query, keep_blank_values=True).items()}
+        question = address.path.rpartition("/")[2]
+        body = b"".join(entry.get("bytes", b"") for entry in request.get("postDataEntries", []))
+        try:
+            data = await self._answer(question, asked, body)
+        except (AsyncRenderError, OSError) as error:
+            text = str(error)
+            data = json.dumps({"error": text}).encode() if question == "film" else text.encode()
+        headers = [{"name": "Access-Control-Allow-Origin", "value": "*"}]
+        reply = {"requestId": event["requestId"], "responseCode": 200, "responseHeaders": headers, "body": data}
+        with contextlib.suppress(CallFailed, BrowserCrashed):  # the page has gone meanwhile
+            await self._page.call("Fetch.fulfillRequest", reply)
+
+    async def _answer(self, question: str, asked: dict[str, str], body: bytes) -> bytes:
+        if question == "frame":
+            frame_of = await self._frames(asked["element"], asked["source"])
+            return await frame_of(int(asked["index"]))
+        if question == "upload":
+            await anyio.to_thread.run_sync(self._take_in, asked["source"], int(asked["at"]), body)
+        elif question == "warning":
+            self._page.warn(asked["text"])
+        elif question == "film":
+            await self._find(asked["source"])
+            return json.dumps(await self._open(asked["element"], asked["source"])).encode()
+        return b"{}"
+
+    async def close(self) -> None:
+        while self._opened:
+            await self._opened.popitem()[1][0].aclose()
+
+    async def _open(self, element: str, name: str) -> dict[str, Any]:
+        stack = AsyncExitStack()
+        description, frame_of = await stack.enter_async_context(self._open_film(self._files[name], self._seconds))
+        for key in [key for key in self._opened if key[0] == element]:
+            await self._opened.pop(key)[0].aclose()
+        self._opened[element, name] = stack, frame_of
+        while len(self._opened) > MOST_FILMS:
+            await self._opened.popitem(last=False)[1][0].aclose()
+        return description
+
+    async def _frames(self, element: str, name: str) -> FrameOf:
+        if (element, name) not in self._opened:  # put aside for others meanwhile
+            await self._open(element, name)
+        self._opened.move_to_end((element, name))
+        return self._opened[element, name][1]
+
+    def _take_in(self, name: str, at: int, piece: bytes) -> None:
+        file = self._folder / f"{len(self._files)}" if name not in self._files else self._files[name]
+        self._files[name] = file
+        with file.open("r+b" if file.exists() else "wb") as out:
+            out.seek(at)
+            out.write(piece)
+
+    async def _find(self, name: str) -> None:
+        async with self._fetching:
+            if name in self._files:
+                return
+            if self._server is not None and name.startswith(ORIGIN + "/"):
+                self._files[name] = self._server.file(name)
+            elif name.startswith(("http://", "https://")):
+                file = self._folder / f"{len(self._files)}"
+                await anyio.to_thread.run_sync(_download, name, file, self._seconds, abandon_on_cancel=True)
+                self._files[name] = file
+            else:
+                raise InvalidOption("source", name[:LABEL_CHARS], "it has to be an http, https, blob or data URL")
+
+
+def _download(url: str, file: Path, seconds: float) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (asyncrender)"})
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as response, file.open("wb") as out:
+            while piece := response.read(PIECE_BYTES):
+                out.write(piece)
+    except (urllib.error.URLError, ValueError) as error:
+        raise OSError(f"it could not be loaded: {error}") from None
+
+
+@asynccontextmanager
+async def open_films(
+    page: Page, options: RenderOptions, *, server: SceneServer | None, profile: Path, open_film: OpenFilm
+) -> AsyncIterator[Films]:
+    """Put the page's media elements on its clock; nothing may be loaded yet. Leaving the block ends all decoders."""
+    folder = profile / "asyncrender-media"
+    folder.mkdir(exist_ok=True)
+    films = Films(page, server, folder, open_film, options.timeouts.request)
+    endpoint = f"{OWN_ORIGIN}/{secrets.token_urlsafe(SECRET_BYTES)}/"
+    failure: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+
+            def answer(event: dict[str, Any]) -> None:
+                tasks.start_soon(films.answer, event)
+
+            page.listen("Fetch.requestPaused", answer)
+            await page.call("Fetch.enable", {"patterns": [{"urlPattern": f"{OWN_ORIGIN}/*"}]})
+            await page.call("Page.setBypassCSP", {"enabled": True})
+            await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(options, endpoint)})
+            try:
+                yield films
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await films.close()
+    except BaseExceptionGroup as group:
+        failure = single_error(group)
+    if failure is not None:
+        raise failure
+
+
+def _script(options: RenderOptions, endpoint: str) -> str:
+    source = resources.files(__package__).joinpath("media.js").read_text(encoding="utf-8")
+    assert options.fps is not None
+    config = {
+        "endpoint": endpoint,
+        "stepMs": float(1000 / options.fps),
+        "pieceBytes": PIECE_BYTES,
+        "labelChars": LABEL_CHARS,
+    }
+    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"

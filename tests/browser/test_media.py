@@ -1,0 +1,279 @@
+"""Films in the page: each output frame shows the film's frame for its time, whatever plays it, on both capture paths."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frames import small
+from PIL import Image
+
+import asyncrender as ar
+from asyncrender.browser.capture import Capture, open_capture
+from asyncrender.media.decode import open_decoder
+from asyncrender.plan import complete
+
+pytestmark = pytest.mark.anyio
+
+BITS = 8
+"""A film's frame shows its number as so many bars, white for one, the lowest bit at the left."""
+
+CODECS = {
+    "h264": (["-c:v", "libx264", "-bf", "2", "-g", "250", "-pix_fmt", "yuv420p"], "mp4"),
+    "vp9": (["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M", "-g", "100"], "webm"),
+    "av1": (["-c:v", "libsvtav1", "-preset", "12", "-crf", "20", "-g", "60", "-pix_fmt", "yuv420p"], "mp4"),
+}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["beginframe", "screenshot"])
+def capture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def make_film(path: Path, codec: str = "h264", *, rate: str = "25", frames: int = 50, times: str = "PTS") -> Path:
+    bar = f"if(mod(floor(N/pow(2\\,floor(X/20)))\\,2)\\,235\\,16)"
+    source = f"color=c=black:s=160x80:r={rate},trim=end_frame={frames},geq=lum={bar}:cb=128:cr=128,setpts={times}"
+    settings, extension = CODECS[codec]
+    film = path.with_suffix(f".{extension}")
+    argv = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", source, "-fps_mode", "passthrough"]
+    subprocess.run([*argv, *settings, f"file:{film}"], check=True, capture_output=True)
+    return film
+
+
+def number_in(picture: np.ndarray, x: int = 0, y: int = 0) -> int:
+    """The number that the film's frame at (x, y) shows, in its own size."""
+    return sum(int(picture[y + 40, x + 20 * bit + 10].mean() > 127) << bit for bit in range(BITS))
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+@asynccontextmanager
+async def opened(html: str, folder: Path, **options: object) -> AsyncIterator[Capture]:
+    scene = folder / "scene.html"
+    scene.write_text(f"<!doctype html><body style='margin:0;background:#123'>{html}", encoding="utf-8")
+    chosen = complete(small(**{"timeouts": {"ready": 20, "load": 20, "frame": 20}, **options}), "x.mkv")
+    async with open_capture(chosen, str(scene), Path("/"), open_film=open_decoder) as capture:
+        yield capture
+
+
+async def numbers(capture: Capture, frames: range, x: int = 0, y: int = 0) -> list[int]:
+    return [number_in(pixels(await capture.picture(frame)), x, y) for frame in frames]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_every_codec_shows_each_of_its_frames_in_its_time(codec: str, capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", codec)
+    async with opened(f"<video src={film.name} autoplay></video>", tmp_path, capture=capture) as page:
+        assert await numbers(page, range(30)) == list(range(30))
+
+
+@pytest.mark.parametrize("rate", ["24", "30000/1001", "30", "60"])
+async def test_a_film_of_the_compositions_rate_loses_and_doubles_no_frame(rate: str, tmp_path: Path) -> None:
+    mp4 = make_film(tmp_path / "film", rate=rate, frames=130)
+    webm = make_film(tmp_path / "film", "vp9", rate=rate, frames=130)
+    html = "".join(f"<video src={film.name} autoplay style='display:block'></video>" for film in (mp4, webm))
+    async with opened(html, tmp_path, fps=rate, height=160) as page:
+        for frame in range(125):
+            await page.skip(frame) if frame % 8 else None
+            if frame % 8 == 0:
+                shown = pixels(await page.picture(frame))
+                assert [number_in(shown), number_in(shown, y=80)] == [frame, frame]
+
+
+PLACES = """
+  <video src=FILM autoplay data-asyncrender-offset=0.2 data-asyncrender-seek=0.4></video>
+  <video id=fast src=FILM></video>
+  <video src=FILM autoplay loop></video>
+  <video id=stepped src=FILM></video>
+  <div id=open></div>
+  <div id=closed></div>
+  <div><template shadowrootmode=open><video src=FILM autoplay></video></template></div>
+  <iframe srcdoc="<body style='margin:0'><video src=FILM autoplay></video>"></iframe>
+  <video autoplay><source src=missing.mp4><source src=FILM type=video/mp4></video>
+  <video id=blob autoplay></video>
+  <video id=data autoplay></video>
+  <canvas width=160 height=80></canvas>
+<style>body > * { display: block; width: 160px; height: 80px; border: 0 } video { width: 160px; height: 80px }</style>
+<script>
+  fast.playbackRate = 2; fast.play();
+  open.attachShadow({mode: 'open'}).innerHTML = '<video src=FILM autoplay></video>';
+  closed.attachShadow({mode: 'closed'}).innerHTML = '<video src=FILM autoplay></video>';
+  setTimeout(() => { stepped.currentTime = 1; stepped.play(); }, 120);
+  setTimeout(() => stepped.pause(), 280);
+  const load = async () => {
+    const film = await (await fetch('FILM')).blob();
+    blob.src = URL.createObjectURL(film);
+    const reader = new FileReader();
+    reader.onload = () => { data.src = reader.result; };
+    reader.readAsDataURL(film);
+  };
+  const drawn = document.createElement('video'), context = document.querySelector('canvas').getContext('2d');
+  drawn.src = 'FILM';
+  drawn.play();
+  const draw = () => { context.drawImage(drawn, 0, 0); requestAnimationFrame(draw); };
+  requestAnimationFrame(draw);
+  window.asyncrender.ready = load();
+  setTimeout(() => {
+    const late = document.createElement('video');
+    late.src = 'FILM';
+    late.autoplay = true;
+    late.style.cssText = 'position: absolute; left: 160px; top: 0';
+    document.body.append(late);
+  }, 200);
+</script>"""
+
+
+async def test_films_play_wherever_they_are_and_whoever_plays_them(capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", frames=12)
+    long = make_film(tmp_path / "long", frames=50)
+    html = PLACES.replace("loop", "LOOP", 1).replace("FILM autoplay LOOP", f"{film.name} autoplay loop")
+    html = html.replace("FILM", long.name)
+    async with opened(html, tmp_path, capture=capture, width=320, height=960, frame_count=30) as page:
+        for frame in range(16):
+            shown = pixels(await page.picture(frame))
+            expected = [
+                10 + max(0, frame - 5),
+                2 * frame,
+                frame % 12,
+                0 if frame < 3 else 25 + min(4, frame - 3),
+                *[frame] * 8,
+            ]
+            assert [number_in(shown, y=80 * row) for row in range(12)] == expected, f"frame {frame}"
+            if frame >= 5:
+                assert number_in(shown, x=160) == frame - 5
+
+
+async def test_a_frame_is_the_same_whether_those_before_it_were_seen_or_skipped(capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", rate="30000/1001")
+    html = f"<video src={film.name} autoplay loop style='width: 240px; height: 120px; filter: blur(1px)'></video>"
+    shown = {}
+    for start in (0, 4, 9):
+        async with opened(html, tmp_path, capture=capture, width=240, height=120) as page:
+            for frame in range(start):
+                await page.skip(frame)
+            shown[start] = [await page.picture(frame) for frame in range(start, 12)]
+    assert shown[0][4:] == shown[4]
+    assert shown[0][9:] == shown[9]
+
+
+async def test_both_paths_show_the_same_pixels_of_a_film(tmp_path: Path) -> None:
+    subprocess.run(
+        ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=s=160x80:r=25:d=1", "-pix_fmt", "yuv420p"]
+        + [tmp_path / "film.mp4"],
+        check=True,
+    )
+    shown = []
+    for path in ("beginframe", "screenshot"):
+        html = "<video src=film.mp4 autoplay style='width: 100%; object-fit: cover'></video>"
+        async with opened(html, tmp_path, capture=path) as page:
+            shown.append([pixels(await page.picture(frame)) for frame in range(4)])
+    assert np.array_equal(shown[0], shown[1])
+
+
+async def test_frames_that_come_unevenly_stay_until_the_next_one_is_due(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", frames=12, times="N*N/(50*TB)")  # frame n is shown at n²/50 s
+    async with opened(f"<video src={film.name} autoplay></video>", tmp_path, fps=50) as page:
+        expected = [int((Fraction(frame)) ** 0.5 + 1e-9) for frame in range(40)]
+        assert await numbers(page, range(40)) == expected
+
+
+async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path: Path) -> None:
+    source = "color=c=red:s=160x80:r=25:d=1,format=yuva420p,geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='if(lt(X,80),0,255)'"
+    argv = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, "-c:v", "libvpx-vp9", "-b:v", "1M"]
+    subprocess.run([*argv, "-pix_fmt", "yuva420p", tmp_path / "film.webm"], check=True)
+    async with opened("<video src=film.webm autoplay></video>", tmp_path, capture=capture) as page:
+        shown = pixels(await page.picture(3)).astype(int)
+    assert abs(shown[40, 20] - (0x11, 0x22, 0x33)).max() <= 2
+    assert shown[40, 120][0] > 240
+    assert shown[40, 120][1:].max() < 20
+
+
+EVENTS = """<video id=v src=FILM></video><script>
+  const said = [];
+  for (const name of ['loadstart', 'durationchange', 'loadedmetadata', 'loadeddata', 'canplay', 'canplaythrough', 'play',
+    'playing', 'pause', 'ended', 'seeking', 'seeked', 'ratechange', 'emptied', 'error'])
+    v.addEventListener(name, event => said.push([event.type, performance.now(), v.currentTime]));
+  const seen = [];
+  const see = (now, {mediaTime, presentedFrames}) => { seen.push([now, mediaTime]); v.requestVideoFrameCallback(see); };
+  v.requestVideoFrameCallback(see);
+  setTimeout(async () => { await v.play(); said.push(['resolved', performance.now(), v.paused]); }, 60);
+  setTimeout(() => { v.currentTime = 1.9; }, 200);
+</script>"""
+
+
+async def test_a_page_hears_of_its_film_in_virtual_time(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    async with opened(EVENTS.replace("FILM", film.name), tmp_path) as page:
+        for frame in range(10):
+            await page.skip(frame)
+        said, seen = await page.page.evaluate("[said, seen]")
+        state = "[v.duration, v.ended, v.paused, v.currentTime, v.readyState, v.videoWidth, v.videoHeight, v.error]"
+        assert await page.page.evaluate(state) == [2, True, True, 2, 4, 160, 80, None]
+    loading = ["loadstart", "durationchange", "loadedmetadata", "loadeddata", "canplay", "canplaythrough"]
+    assert [name for name, _, _ in said[:6]] == loading
+    assert said[6:] == [
+        ["play", 60, 0],
+        ["playing", 60, 0],
+        ["resolved", 60, False],
+        ["seeking", 200, 1.9],
+        ["seeked", 200, 1.9],
+        ["pause", 300, 2],
+        ["ended", 300, 2],
+    ]
+    assert seen == [[0, 0], [120, 0.04], [160, 0.08], [200, 1.88], [240, 1.92], [280, 1.96]]
+
+
+SOUNDS = """<video id=v src=FILM autoplay loop data-asyncrender-fade-in=0.5></video>
+<audio id=a src=FILM preload=none></audio><script>
+  a.volume = 0.5;
+  setTimeout(() => a.play(), 100);
+  setTimeout(() => { a.muted = true; }, 200);
+  setTimeout(() => { a.playbackRate = 2; }, 240);
+  setTimeout(() => a.pause(), 280);
+</script>"""
+
+
+async def test_what_was_heard_is_known_from_the_beginning(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    async with opened(SOUNDS.replace("FILM", film.name), tmp_path) as page:
+        for frame in range(10):
+            await page.skip(frame)
+        first, *others = await page.page.evaluate("__asyncrender__.sounds()")
+        source = f"http://scene.localhost/{film.name}"
+        assert page.local_source(source) == film
+    whole = {"element": 0, "source": source, "kind": "video", "start": 0, "end": None, "position": 0, "rate": 1}
+    assert first == {**whole, "loop": True, "gains": [[0, 1]], "fade_in": 0.5, "fade_out": 0}
+    assert [(one["start"], one["end"], one["position"], one["rate"], one["gains"]) for one in others] == [
+        (0.1, 0.24, 0, 1, [[0.1, 0.5], [0.2, 0]]),
+        (0.24, 0.28, pytest.approx(0.14), 2, [[0.24, 0]]),
+    ]
+    assert others[0]["kind"] == "audio"
+
+
+async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(capture: str, tmp_path: Path) -> None:
+    make_film(tmp_path / "film")
+    (tmp_path / "broken.mp4").write_bytes(b"no film" * 100)
+    html = """<video src=missing.mp4 autoplay></video><video src=broken.mp4></video><audio src=missing.mp3 autoplay></audio>
+        <video src=film.mp4 preload=none></video><audio src=film.mp4 preload=none></audio><video></video>
+        <script>document.querySelector('video').play(); new AudioContext();</script>"""
+    async with opened(html, tmp_path, capture=capture) as page:
+        await page.picture(0)
+        await page.picture(1)
+        warnings = "\n".join(page.page.warnings)
+    assert "the video http://scene.localhost/missing.mp4 cannot be shown" in warnings
+    assert "the video http://scene.localhost/broken.mp4 cannot be shown" in warnings
+    assert "the audio http://scene.localhost/missing.mp3 cannot be" in warnings
+    assert "Web Audio is not captured" in warnings
