@@ -168,9 +168,9 @@ class Page:
     async def _waiting(self, paint: Callable[[], Awaitable[object]]) -> list[str]:
         await anyio.sleep(POLL_SECONDS)
         await paint()
-        waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
         if not self._pending:
             await self.evaluate(f"globalThis.{CONTROL}?.settle()")
+        waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
         self.check()
         return ["the document to load"] if waiting is None else waiting
 
@@ -217,7 +217,7 @@ class Page:
         elif response["status"] >= 400:
             self.warn(f"{response['url']} is missing: HTTP {response['status']}")
         if response.get("mimeType") == "image/gif" and self._options.capture == "screenshot":
-            self._warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
+            self.warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
         if response.get("mimeType") == "text/event-stream":
             self._request_ends(event["requestId"])
 
