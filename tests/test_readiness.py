@@ -1,0 +1,100 @@
+"""Before frame 0 everything is there that the page will show; what is missing is said."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import asyncrender as ar
+from frames import SCENES, digests, html, pictures, served, small
+
+pytestmark = pytest.mark.anyio
+
+RED = [255, 0, 0]
+DOT = "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><rect width='20' height='20' fill='red'/></svg>"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def font() -> bytes:
+    found = subprocess.run(
+        ["fc-match", "-f", "%{file}", "DejaVu Serif:bold"], capture_output=True, check=True, text=True
+    )
+    return Path(found.stdout).read_bytes()
+
+
+def site(delay: float, font: bytes | None) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+    """ready.html and what it links, which comes after `delay` seconds."""
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path == "/":
+            html(request, (SCENES / "ready.html").read_text(encoding="utf-8"))
+            return
+        time.sleep(delay)
+        body, kind = (font, "font/ttf") if request.path == "/font" else (DOT.encode(), "image/svg+xml")
+        request.send_response(200 if body else 404)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body or b"")))
+        request.end_headers()
+        request.wfile.write(body or b"")
+
+    return answer
+
+
+@pytest.mark.parametrize("capture", ["beginframe", "screenshot"])
+async def test_the_first_frame_waits_for_everything(capture: str, font: bytes, tmp_path: Path) -> None:
+    films = []
+    for name, delay in (("fast", 0.0), ("slow", 0.5)):
+        with served(site(delay, font)) as url:
+            result = await ar.render(url, tmp_path / f"{name}.mkv", small(frame_count=2, capture=capture))
+        assert result.warnings == ()
+        first = pictures(result.output)[0]
+        assert [first[10, left + 10].tolist() for left in range(0, 160, 20)] == [RED] * 8
+        films.append(digests(result.output))
+    assert films[0] == films[1]
+
+
+async def test_a_font_that_is_used_changes_the_picture(font: bytes, tmp_path: Path) -> None:
+    """Else the test above would say nothing of fonts."""
+    shown = []
+    for given in (font, None):
+        with served(site(0.0, given)) as url:
+            result = await ar.render(url, tmp_path / "out.mkv", small(frame_count=1))
+        shown.append(digests(result.output)[0])
+        assert any("/font" in warning and "404" in warning for warning in result.warnings) == (given is None)
+    assert shown[0] != shown[1]
+
+
+async def test_a_font_and_an_image_that_come_into_use_later_are_waited_for_too(font: bytes, tmp_path: Path) -> None:
+    page = """<style>@font-face { font-family: slow; src: url(/font) } body { margin: 0; font: 40px serif }
+        .on { font-family: slow; background: url(/dot) }</style><body>Slow
+        <script>setTimeout(() => document.body.className = 'on', 100)</script>"""
+    films = []
+    for delay in (0.0, 0.4):
+        resources = site(delay, font)
+
+        def answer(request: http.server.BaseHTTPRequestHandler, resources: object = resources) -> None:
+            html(request, page) if request.path == "/" else resources(request)  # type: ignore[operator]
+
+        with served(answer) as url:
+            result = await ar.render(url, tmp_path / "out.mkv", small(frame_count=5))
+        films.append(digests(result.output))
+    assert films[0] == films[1]
+    assert len(set(films[0][:3])) == len(set(films[0][3:])) == 1
+    assert films[0][2] != films[0][3]
+
+
+async def test_the_names_of_what_never_comes_are_told(tmp_path: Path) -> None:
+    with served(site(3.0, None)) as url, pytest.raises(ar.PageNotReady) as caught:
+        await ar.render(url, tmp_path / "out.mkv", small(timeouts={"load": 1}))
+    text = str(caught.value)
+    assert all(name in text for name in ("/dot?background", "/dot?svg", "timeouts.load"))
