@@ -122,12 +122,13 @@ async def _render_sound(chunk: RenderChunk, capture: Capture, sources: Sources, 
     segments = await _sounds(capture)
     for url in sorted({segment.source for segment in segments} - sources.keys()):
         try:
-            sources[url] = await find_sound(capture.local_source(url), idle_seconds=chunk.options.timeouts.encode)
+            place = capture.local_source(url)
+            sources[url] = None  # unless it turns out to be something; an element not opened yet is asked for again
+            sources[url] = await find_sound(place, idle_seconds=chunk.options.timeouts.encode)
         except (InvalidOption, MediaError) as error:
             if error.transient:
                 raise
-            sources[url] = None
-            capture.page.warnings.append(f"{url[:URL_SHOWN_CHARS]} cannot be heard: {error.message}")
+            capture.page.warn(f"{url[:URL_SHOWN_CHARS]} cannot be heard: {error.message}")
     return await render_sound(chunk, segments, sources, output)
 
 

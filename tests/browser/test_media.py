@@ -1,23 +1,26 @@
-"""Films in the page: each output frame shows the film's frame for its time, whatever plays it, on both capture paths."""
+"""Films in the page: each output frame shows the film's frame for its time, on both capture paths."""
 
 from __future__ import annotations
 
 import io
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
-from frames import small
 from PIL import Image
 
 import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.media.decode import open_decoder
 from asyncrender.plan import complete
+from frames import digests, pictures, served, small
+from frames import html as answer_html
 
 pytestmark = pytest.mark.anyio
 
@@ -41,9 +44,9 @@ def capture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def make_film(path: Path, codec: str = "h264", *, rate: str = "25", frames: int = 50, times: str = "PTS") -> Path:
-    bar = f"if(mod(floor(N/pow(2\\,floor(X/20)))\\,2)\\,235\\,16)"
-    source = f"color=c=black:s=160x80:r={rate},trim=end_frame={frames},geq=lum={bar}:cb=128:cr=128,setpts={times}"
+def make_film(path: Path, codec: str = "h264", *, rate: str = "25", frames: int = 50, times: str = "null") -> Path:
+    bar = "if(mod(floor(N/pow(2\\,floor(X/20)))\\,2)\\,235\\,16)"
+    source = f"color=c=black:s=160x80:r={rate},trim=end_frame={frames},geq=lum={bar}:cb=128:cr=128,{times}"
     settings, extension = CODECS[codec]
     film = path.with_suffix(f".{extension}")
     argv = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", source, "-fps_mode", "passthrough"]
@@ -98,8 +101,8 @@ PLACES = """
   <video id=fast src=FILM></video>
   <video src=FILM autoplay loop></video>
   <video id=stepped src=FILM></video>
-  <div id=open></div>
-  <div id=closed></div>
+  <div id=opened></div>
+  <div id=shut></div>
   <div><template shadowrootmode=open><video src=FILM autoplay></video></template></div>
   <iframe srcdoc="<body style='margin:0'><video src=FILM autoplay></video>"></iframe>
   <video autoplay><source src=missing.mp4><source src=FILM type=video/mp4></video>
@@ -109,8 +112,8 @@ PLACES = """
 <style>body > * { display: block; width: 160px; height: 80px; border: 0 } video { width: 160px; height: 80px }</style>
 <script>
   fast.playbackRate = 2; fast.play();
-  open.attachShadow({mode: 'open'}).innerHTML = '<video src=FILM autoplay></video>';
-  closed.attachShadow({mode: 'closed'}).innerHTML = '<video src=FILM autoplay></video>';
+  opened.attachShadow({mode: 'open'}).innerHTML = '<video src=FILM autoplay></video>';
+  shut.attachShadow({mode: 'closed'}).innerHTML = '<video src=FILM autoplay></video>';
   setTimeout(() => { stepped.currentTime = 1; stepped.play(); }, 120);
   setTimeout(() => stepped.pause(), 280);
   const load = async () => {
@@ -170,11 +173,8 @@ async def test_a_frame_is_the_same_whether_those_before_it_were_seen_or_skipped(
 
 
 async def test_both_paths_show_the_same_pixels_of_a_film(tmp_path: Path) -> None:
-    subprocess.run(
-        ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=s=160x80:r=25:d=1", "-pix_fmt", "yuv420p"]
-        + [tmp_path / "film.mp4"],
-        check=True,
-    )
+    argv = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=s=160x80:r=25:d=1", "-pix_fmt", "yuv420p"]
+    subprocess.run([*argv, tmp_path / "film.mp4"], check=True)
     shown = []
     for path in ("beginframe", "screenshot"):
         html = "<video src=film.mp4 autoplay style='width: 100%; object-fit: cover'></video>"
@@ -184,14 +184,15 @@ async def test_both_paths_show_the_same_pixels_of_a_film(tmp_path: Path) -> None
 
 
 async def test_frames_that_come_unevenly_stay_until_the_next_one_is_due(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "film", frames=12, times="N*N/(50*TB)")  # frame n is shown at n²/50 s
+    film = make_film(tmp_path / "film", frames=12, times="settb=1/50,setpts=N*N")  # frame n is shown at n²/50 s
     async with opened(f"<video src={film.name} autoplay></video>", tmp_path, fps=50) as page:
         expected = [int((Fraction(frame)) ** 0.5 + 1e-9) for frame in range(40)]
         assert await numbers(page, range(40)) == expected
 
 
 async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path: Path) -> None:
-    source = "color=c=red:s=160x80:r=25:d=1,format=yuva420p,geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='if(lt(X,80),0,255)'"
+    transparency = "geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='if(lt(X,80),0,255)'"
+    source = f"color=c=red:s=160x80:r=25:d=1,format=yuva420p,{transparency}"
     argv = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, "-c:v", "libvpx-vp9", "-b:v", "1M"]
     subprocess.run([*argv, "-pix_fmt", "yuva420p", tmp_path / "film.webm"], check=True)
     async with opened("<video src=film.webm autoplay></video>", tmp_path, capture=capture) as page:
@@ -203,8 +204,8 @@ async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path
 
 EVENTS = """<video id=v src=FILM></video><script>
   const said = [];
-  for (const name of ['loadstart', 'durationchange', 'loadedmetadata', 'loadeddata', 'canplay', 'canplaythrough', 'play',
-    'playing', 'pause', 'ended', 'seeking', 'seeked', 'ratechange', 'emptied', 'error'])
+  for (const name of ['loadstart', 'durationchange', 'loadedmetadata', 'loadeddata', 'canplay', 'canplaythrough',
+    'play', 'playing', 'pause', 'ended', 'seeking', 'seeked', 'ratechange', 'emptied', 'error'])
     v.addEventListener(name, event => said.push([event.type, performance.now(), v.currentTime]));
   const seen = [];
   const see = (now, {mediaTime, presentedFrames}) => { seen.push([now, mediaTime]); v.requestVideoFrameCallback(see); };
@@ -266,7 +267,8 @@ async def test_what_was_heard_is_known_from_the_beginning(tmp_path: Path) -> Non
 async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(capture: str, tmp_path: Path) -> None:
     make_film(tmp_path / "film")
     (tmp_path / "broken.mp4").write_bytes(b"no film" * 100)
-    html = """<video src=missing.mp4 autoplay></video><video src=broken.mp4></video><audio src=missing.mp3 autoplay></audio>
+    html = """<video src=missing.mp4 autoplay></video><video src=broken.mp4></video>
+        <audio src=missing.mp3 autoplay></audio>
         <video src=film.mp4 preload=none></video><audio src=film.mp4 preload=none></audio><video></video>
         <script>document.querySelector('video').play(); new AudioContext();</script>"""
     async with opened(html, tmp_path, capture=capture) as page:
@@ -277,3 +279,61 @@ async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(captu
     assert "the video http://scene.localhost/broken.mp4 cannot be shown" in warnings
     assert "the audio http://scene.localhost/missing.mp3 cannot be" in warnings
     assert "Web Audio is not captured" in warnings
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "film.test"])
+async def test_a_page_from_elsewhere_may_show_films_too(host: str, capture: str, tmp_path: Path) -> None:
+    """Also one that forbids all connections to others, and one whose origin is not secure."""
+    film = make_film(tmp_path / "film")
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        address = f"http://127.0.0.1:{request.server.server_port}"
+        if request.path == "/film.mp4":
+            data = film.read_bytes()
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(data)))
+            request.end_headers()
+            request.wfile.write(data)
+        else:
+            policy = "<meta http-equiv=Content-Security-Policy content=\"connect-src 'none'\">"
+            page = f"<body style='margin:0'><video src={address}/film.mp4 autoplay></video>"
+            answer_html(request, f"<!doctype html>{policy}{page}")
+
+    browser = {"args": ["--host-resolver-rules=MAP film.test 127.0.0.1"]}
+    options = complete(small(capture=capture, browser=browser, timeouts={"ready": 20, "load": 20}), "x.mkv")
+    with served(answer) as url:
+        address = url.replace("127.0.0.1", host)
+        async with open_capture(options, address, tmp_path, open_film=open_decoder) as page:
+            assert await numbers(page, range(6)) == list(range(6))
+
+
+async def test_chunks_of_a_film_join_without_a_seam(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", rate="30000/1001")
+    scene = tmp_path / "scene.html"
+    scene.write_text(f"<!doctype html><body style='margin:0'><video src={film.name} autoplay loop></video>")
+    shown = []
+    for concurrency, chunk_frames in ((1, 900), (2, 7)):
+        options = small(fps="30000/1001", frame_count=20, concurrency=concurrency, chunk_frames=chunk_frames)
+        result = await ar.render(scene, tmp_path / f"out{concurrency}.mkv", options)
+        shown.append(digests(tmp_path / f"out{concurrency}.mkv"))
+        assert [number_in(picture) for picture in pictures(tmp_path / f"out{concurrency}.mkv")] == list(range(20))
+        assert result.warnings == ()
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("attempt", range(3))
+async def test_no_frame_is_late_on_a_busy_machine(attempt: int, capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", frames=250)
+    films = "".join(f"<video src={film.name} autoplay data-asyncrender-seek={seek}></video>" for seek in (0, 1, 2))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        html = f"<style>video {{ display: block }}</style>{films}"
+        async with opened(html, tmp_path, capture=capture, height=240, timeouts={}) as page:
+            for frame in range(150):
+                shown = pixels(await page.picture(frame))
+                assert [number_in(shown, y=80 * row) for row in range(3)] == [frame, frame + 25, frame + 50]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

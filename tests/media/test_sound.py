@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from films import decode_pictures, decode_sound, encode_chunks, ffmpeg, film_plan, number_of, sine, write_wav
 
+import asyncrender as ar
 from asyncrender.errors import ChunkDamaged, MediaError
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
@@ -119,6 +120,7 @@ async def everything(folder: Path, fps: Fraction) -> list[SoundSegment]:
         segment(wide, at(5), position=0.123, end=at(29), element=1),
         segment(wide, at(31), position=0.4, element=1, gains=ramp),
         segment(short, at(2), loop=True, element=2, gains=((at(2), 0.3),)),
+        segment(wide, at(1), loop=True, element=3, gains=((at(1), 0.2),)),
     ]
 
 
@@ -256,14 +258,12 @@ async def test_an_element_that_goes_on_does_not_fade_in_again(tmp_path: Path) ->
 
 
 async def test_many_segments(tmp_path: Path) -> None:
-    files = [clicks(tmp_path / f"{index}.wav", 10, seconds=0.01) for index in range(60)]
-    plan = film_plan("out.mp4", frame_count=60, concurrency=2)
-    pieces = [segment(file, index / 30, element=index) for index, file in enumerate(files)]
-    assert peaks(await heard(plan, pieces, tmp_path)) == [index * 1600 + 10 for index in range(60)]
-    steps = tuple((index / 30, 1 if index % 2 else 0.999) for index in range(60))
-    pieces = [segment(file, index / 30, element=index, gains=steps) for index, file in enumerate(files)]
-    plan = film_plan("out.mp4", frame_count=60)  # one graph, too long for an argument
-    assert peaks(await heard(plan, pieces, tmp_path)) == [index * 1600 + 10 for index in range(60)]
+    files = [clicks(tmp_path / f"{index}.wav", 10, seconds=0.01) for index in range(6)]
+    pieces = [segment(files[index % 6], index / 30, element=index) for index in range(60)]
+    for chunks, steps in ((2, ()), (1, tuple((index / 30, 1 if index % 2 else 0.999) for index in range(60)))):
+        plan = film_plan("out.mp4", frame_count=60, concurrency=chunks)
+        segments = [piece.model_copy(update={"gains": steps}) for piece in pieces]  # then too long for an argument
+        assert peaks(await heard(plan, segments, tmp_path)) == [index * 1600 + 10 for index in range(60)]
 
 
 async def test_what_cannot_be_heard(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def pcm(file: Path) -> np.ndarray:
     return np.round(decode_sound(file).T * 32768).astype("<i2")
 
 
-@pytest.mark.parametrize(("fps", "chunks"), [("29.97", 7), ("24", 1), ("60", 3)])
+@pytest.mark.parametrize(("fps", "chunks"), [("24", 1), ("60", 3)])
 async def test_the_joined_sound_is_that_of_the_whole(tmp_path: Path, fps: str, chunks: int) -> None:
     plan = film_plan("out.mp4", fps=fps, frame_count=61, concurrency=chunks)
     one = film_plan("out.mp4", fps=fps, frame_count=61)
@@ -338,17 +338,14 @@ async def test_a_chunk_without_sound_is_silence_between_its_siblings(tmp_path: P
     ("codec", "name", "audio"),
     [
         ("libx264", "out.mp4", "flac"),
-        ("prores_ks", "out.mov", "pcm_s16le"),
-        ("libvpx", "out.mkv", "pcm_s16le"),
         ("libvpx-vp9", "out.mp4", "flac"),
         ("libaom-av1", "out.mkv", "pcm_s16le"),
-        ("libsvtav1", "out.webm", "libvorbis"),
         ("ffv1", "out.mkv", "pcm_s16le"),
     ],
 )
 async def test_every_codec_carries_sound_to_the_end(tmp_path: Path, codec: str, name: str, audio: str) -> None:
     options = {"video": VideoOptions(codec=codec), "audio": AudioOptions(codec=audio)}
-    plan = film_plan(name, fps="29.97", frame_count=23, concurrency=3, **options)
+    plan = film_plan(name, fps="29.97", frame_count=23, concurrency=2, **options)
     segments = [segment(noise(tmp_path / "noise.wav", 2), 3 * 1001 / 30000)]
     joined = await rendered(plan, segments, tmp_path)
     whole = await heard(film_plan(name, fps="29.97", frame_count=23, **options), segments, tmp_path)
@@ -372,7 +369,7 @@ async def test_tracks_and_the_pages_sound_together(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         audio = AudioOptions(codec="pcm_s16le", tracks=tracks)
-        plan = film_plan("out.mov", **{"concurrency": 3, "audio": audio, **options})
+        plan = film_plan("out.mov", **{"concurrency": 2, "audio": audio, **options})
         await rendered(plan, [segment(own)], folder)
         await mix(plan, folder, folder / "out.mov", on_progress=lambda _: None)
         sound, fps = decode_sound(folder / "out.mov"), plan.options.fps
@@ -408,3 +405,38 @@ async def test_lost_samples_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "short.nut").replace(chunk)
     with pytest.raises(ChunkDamaged, match="sound of chunks 0 to 1 has 76796 bytes instead of 76800"):
         await concat(plan, tmp_path, on_progress=lambda _: None)
+
+
+# ---- from the page
+
+
+SCENE = """<!doctype html><meta name=asyncrender content="width=64, height=64, fps=29.97">
+<audio id=a autoplay src="beeps.wav"></audio><audio id=b src="noise.wav" preload=auto></audio>
+<video autoplay loop src="film.mp4"></video>
+<script>
+setTimeout(() => { b.volume = 0.5; b.play(); }, 210);
+setTimeout(() => { b.volume = 0.25; a.muted = true; }, 433);
+setTimeout(() => { b.pause(); a.muted = false; }, 805);
+setTimeout(() => { b.playbackRate = 2; b.play(); }, 1001);
+</script>"""
+
+
+async def test_a_page_sounds_the_same_in_any_number_of_chunks(tmp_path: Path) -> None:
+    (tmp_path / "scene.html").write_text(SCENE)
+    clicks(tmp_path / "beeps.wav", 4800, 24_000, 48_000)
+    noise(tmp_path / "noise.wav", 2, 44_100)
+    loop = clicks(tmp_path / "loop.wav", 9600, seconds=0.4)
+    ffmpeg("-f", "lavfi", "-i", "color=s=64x64:r=25:d=0.4", "-i", str(loop), "-c:a", "aac", str(tmp_path / "film.mp4"))
+    sounds, audio = [], AudioOptions(codec="pcm_s16le")
+    for chunks in (1, 3):
+        options = ar.RenderOptions(frame_count=40, concurrency=chunks, video=VideoOptions(codec="ffv1"), audio=audio)
+        result = await ar.render(tmp_path / "scene.html", tmp_path / f"{chunks}.mkv", options)
+        assert result.warnings == ()
+        sounds.append(pcm(result.output))
+    assert np.array_equal(*sounds)
+    sound = np.abs(sounds[0][:, 0].astype(float)) / 32768
+    assert len(sound) == 40 * 1601.6
+    assert sound[4800] > 0.5
+    assert sound[48_000] > 0.5
+    loud, soft = (sound[round(begin * RATE) : round(end * RATE)].std() for begin, end in ((0.25, 0.43), (0.44, 0.8)))
+    assert loud / soft == pytest.approx(2, rel=0.1)

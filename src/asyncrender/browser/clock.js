@@ -104,7 +104,7 @@
           timers.delete(id);
           timers.set(id, timer);
         } else timers.delete(id);
-        if (timer.before) await timer.before();
+        if (timer.before) try { await timer.before(); } catch (error) { timer.report(error); }
         nesting = timer.nesting;
         call(timer, ...timer.args);
         nesting = 0;

@@ -69,11 +69,17 @@
     if (!media.names.has(source)) media.names.set(source, `data:,${media.names.size}`);
     return media.names.get(source);
   };
+  // DevTools shows bodies as text, and breaks on bytes that are none.
+  const base64 = bytes => {
+    let text = '';
+    for (let at = 0; at < bytes.length; at += 0x2000) text += String.fromCharCode(...bytes.subarray(at, at + 0x2000));
+    return btoa(text);
+  };
   const openFilm = async (element, source, bytes) => {
     if (bytes) {
       const data = await bytes;
       for (let at = 0; at < Math.max(1, data.byteLength); at += config.pieceBytes)
-        await ask('upload', {source: nameOf(source), at}, data.slice(at, at + config.pieceBytes));
+        await ask('upload', {source: nameOf(source), at}, base64(new Uint8Array(data.slice(at, at + config.pieceBytes))));
     }
     return askJson('film', {element, source: nameOf(source)});
   };
@@ -112,7 +118,7 @@
       state.end = 0;
       if (state.paused || element.loop || !state.film || !(state.rate > 0)) return;
       const left = (state.film.duration - state.position) / state.rate;
-      const at = Math.max(clock.now, state.at + left * 1000);
+      const at = Math.max(clock.now, Math.round((state.at + left * 1000) * 1e6) / 1e6);
       state.end = clock.addTask({callback: finish, args: [], window, report: native.reportError}, at);
     };
     const finish = () => {
@@ -176,7 +182,7 @@
     const resolved = text => { try { return new URL(text, element.baseURI).href; } catch { return text; } };
     const grab = source => /^(blob|data):/.test(source)
       ? native.fetch(source).then(response => native.arrayBuffer.call(response)) : null;
-    const lazy = () => element.preload === 'none' && state.paused && !element.autoplay && !offset();
+    const lazy = () => element.getAttribute('preload')?.toLowerCase() === 'none' && state.paused && !element.autoplay && !offset();
     const offset = () => seconds(element, 'offset');
     state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
 

@@ -6,6 +6,7 @@ make them, whatever its origin. How a film is decoded this room does not know: t
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import secrets
@@ -35,7 +36,7 @@ SECRET_BYTES = 32
 MOST_FILMS = 24
 """Decoders kept at once: each is an ffmpeg with some ten threads."""
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 3 << 20
 """One piece of a blob on its way out of the page: DevTools leaves out bodies that are far larger."""
 
 LABEL_CHARS = 200
@@ -92,7 +93,7 @@ class Films:
             frame_of = await self._frames(asked["element"], asked["source"])
             return await frame_of(int(asked["index"]))
         if question == "upload":
-            await anyio.to_thread.run_sync(self._take_in, asked["source"], int(asked["at"]), body)
+            await anyio.to_thread.run_sync(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body))
         elif question == "warning":
             self._page.warn(asked["text"])
         elif question == "film":

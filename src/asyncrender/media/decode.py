@@ -15,7 +15,7 @@ import anyio
 from asyncrender import process
 from asyncrender.errors import MediaError
 from asyncrender.media import ffmpeg, graphs
-from asyncrender.media.film import Film, FragmentReader, decode_argv, make_film
+from asyncrender.media.film import ONLY, Film, FragmentReader, decode_argv, make_film
 
 DEADLINE = "timeouts.request"
 
@@ -153,5 +153,5 @@ async def open_decoder(path: Path, idle_seconds: float) -> AsyncIterator[tuple[d
 
 
 async def _ffprobe(path: Path, *arguments: str, idle: float) -> bytes:
-    argv = [process.find_tool("ffprobe", package="ffmpeg"), "-v", "error", *arguments, graphs.local(str(path))]
+    argv = [process.find_tool("ffprobe", package="ffmpeg"), "-v", "error", *ONLY, *arguments, graphs.local(str(path))]
     return await process.run(argv, doing=f"reading {path.name}", idle_seconds=idle, deadline=DEADLINE)

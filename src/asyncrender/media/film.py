@@ -15,8 +15,14 @@ from asyncrender.media import graphs
 COARSEST_ROUNDING_SECONDS = Fraction(1, 2000)
 """Half a millisecond: Matroska's rounding. Coarser clocks (AVI) count whole frames, and round nothing."""
 
-STANDARD_LINES = 720
-"""Of films that do not say their matrix: from so many lines on Chromium takes BT.709, below BT.601."""
+HIGH_DEFINITION_LINES = 720
+"""Of H.264 that does not say its matrix: from so many lines on Chromium takes BT.709, else BT.601 (measured)."""
+
+FREE_CODECS = ("vp8", "vp9", "av1")
+"""Of those without a matrix Chromium always takes BT.601 (measured)."""
+
+DEMUXERS = "aac,flac,matroska,webm,mov,mp4,mp3,ogg,wav"
+"""What a browser plays. Play lists are not among them: they could name any file of the disk."""
 
 UNROUNDED = ("mov", "matroska")
 """Containers (ffmpeg's names) whose time 0 is the player's; others begin at their first time stamp."""
@@ -26,6 +32,8 @@ PRIMARIES = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "bt470bg", "
 TRANSFERS = {"bt709": "bt709", "smpte170m": "smpte170m", "iec61966-2-1": "iec61966-2-1", "smpte2084": "pq"}
 """ffmpeg's names to those of WebCodecs' VideoColorSpace (https://www.w3.org/TR/webcodecs/#videocolorspace)."""
 
+
+ONLY = ("-format_whitelist", DEMUXERS, "-protocol_whitelist", "file,pipe")
 
 BOX_HEADER_BYTES = 8
 """Size and type of an MP4 box (ISO/IEC 14496-12, 4.2)."""
@@ -98,6 +106,13 @@ class Film:
     def frame_bytes(self) -> int:
         return self.pixels.frame_bytes(self.width, self.height)
 
+    @property
+    def conversion(self) -> str:
+        """ffmpeg's filters to the raw pixels; the range of the values stays as it is."""
+        if self.color and self.color["fullRange"]:
+            return f"scale=in_range=pc:out_range=pc,format={self.pixels.name.replace('yuv', 'yuvj')}"
+        return f"format={self.pixels.name}"
+
     def describe(self) -> dict[str, Any]:
         """As media.js takes it; `format` and `color` are those of a WebCodecs VideoFrame."""
         return {
@@ -123,12 +138,22 @@ def decode_argv(film: Film, *, ffmpeg: str, seek_tick: int | None, first_tick: i
     decoder = [] if film.decoder is None else ["-c:v", film.decoder]
     fragments = "frag_every_frame+empty_moov+default_base_moof+frag_discont"
     return [
-        *(ffmpeg, *graphs.QUIET, *start, "-noaccurate_seek", "-copyts", *decoder, "-i", graphs.local(str(film.path))),
+        *(
+            ffmpeg,
+            *graphs.QUIET,
+            *start,
+            "-noaccurate_seek",
+            "-copyts",
+            *decoder,
+            *ONLY,
+            "-i",
+            graphs.local(str(film.path)),
+        ),
         *(
             "-map",
             "0:V:0",
             "-vf",
-            rf"select=gte(pts\,{first_tick}),format={film.pixels.name}",
+            rf"select=gte(pts\,{first_tick}),{film.conversion}",
             "-fps_mode",
             "passthrough",
         ),
@@ -252,7 +277,8 @@ def _is_transparent(stream: dict[str, Any]) -> bool:
 
 
 def _color(stream: dict[str, Any], height: int) -> dict[str, Any]:
-    guess = "bt709" if height >= STANDARD_LINES else "smpte170m"
+    free = stream["codec_name"] in FREE_CODECS
+    guess = "bt709" if height >= HIGH_DEFINITION_LINES and not free else "smpte170m"
     matrix = MATRICES.get(stream.get("color_space", ""), guess)
     return {
         "matrix": matrix,
