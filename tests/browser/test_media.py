@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -202,6 +203,75 @@ async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path
     assert shown[40, 120][1:].max() < 20
 
 
+CHANGES = """<style>video, canvas { display: block; width: 160px; height: 80px }</style>
+  <video id=next src=A></video>
+  <video id=moved src=A autoplay></video>
+  <video id=poster src=A poster=poster.png></video>
+  <canvas id=gl width=160 height=80></canvas>
+  <canvas id=bitmap width=160 height=80></canvas>
+  <video id=hidden src=A autoplay hidden></video>
+<script>
+  hidden.style.display = 'none';
+  next.play();
+  next.onended = () => { next.src = 'B'; next.play(); };
+  next.currentTime = 1.8;
+  const element = moved;
+  setTimeout(() => element.remove(), 120);
+  setTimeout(() => { document.body.prepend(element); element.play(); }, 200);
+  setTimeout(() => poster.play(), 200);
+  setTimeout(() => { hidden.style.display = 'block'; }, 200);
+  const context = gl.getContext('webgl', {preserveDrawingBuffer: true});
+  const shader = (type, text) => {
+    const made = context.createShader(type);
+    context.shaderSource(made, text);
+    context.compileShader(made);
+    context.attachShader(program, made);
+  };
+  const program = context.createProgram();
+  shader(context.VERTEX_SHADER, `attribute vec2 at; varying vec2 uv;
+    void main() { uv = vec2(at.x + 1.0, 1.0 - at.y) / 2.0; gl_Position = vec4(at, 0, 1); }`);
+  shader(context.FRAGMENT_SHADER, `precision mediump float; varying vec2 uv; uniform sampler2D film;
+    void main() { gl_FragColor = texture2D(film, uv); }`);
+  context.linkProgram(program);
+  context.useProgram(program);
+  context.bindBuffer(context.ARRAY_BUFFER, context.createBuffer());
+  context.bufferData(context.ARRAY_BUFFER, new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]), context.STATIC_DRAW);
+  context.enableVertexAttribArray(0);
+  context.vertexAttribPointer(0, 2, context.FLOAT, false, 0, 0);
+  context.bindTexture(context.TEXTURE_2D, context.createTexture());
+  for (const name of [context.TEXTURE_WRAP_S, context.TEXTURE_WRAP_T])
+    context.texParameteri(context.TEXTURE_2D, name, context.CLAMP_TO_EDGE);
+  context.texParameteri(context.TEXTURE_2D, context.TEXTURE_MIN_FILTER, context.NEAREST);
+  const draw = async () => {
+    requestAnimationFrame(draw);
+    context.texImage2D(context.TEXTURE_2D, 0, context.RGBA, context.RGBA, context.UNSIGNED_BYTE, hidden);
+    context.drawArrays(context.TRIANGLE_STRIP, 0, 4);
+    const picture = await createImageBitmap(hidden);
+    bitmap.getContext('2d').drawImage(picture, 0, 0);
+  };
+  window.asyncrender.ready = new Promise(resolve => { hidden.onloadeddata = resolve; });
+  requestAnimationFrame(draw);
+</script>"""
+
+
+async def test_what_a_page_does_with_its_films_is_seen_in_its_frame(capture: str, tmp_path: Path) -> None:
+    one, other = make_film(tmp_path / "one"), make_film(tmp_path / "other", frames=8)
+    Image.new("RGB", (160, 80), (255, 255, 255)).save(tmp_path / "poster.png")
+    html = CHANGES.replace("=A", f"={one.name}").replace("'B'", f"'{other.name}'")
+    async with opened(html, tmp_path, capture=capture, height=480, timeouts={}) as page:
+        for frame in range(12):
+            shown = pixels(await page.picture(frame))
+            rows = [number_in(shown, y=80 * row) for row in range(6)]
+            chained = 45 + frame if frame < 5 else min(7, frame - 5)
+            poster = 255 if frame < 5 else frame - 5
+            if frame < 3:
+                assert rows[:5] == [chained, frame, poster, frame, frame], f"frame {frame}"
+            elif frame < 5:
+                assert rows[:4] == [chained, poster, frame, frame], f"frame {frame}"
+            else:
+                assert rows == [frame - 2, chained, poster, frame, frame, frame], f"frame {frame}"
+
+
 EVENTS = """<video id=v src=FILM></video><script>
   const said = [];
   for (const name of ['loadstart', 'durationchange', 'loadedmetadata', 'loadeddata', 'canplay', 'canplaythrough',
@@ -319,6 +389,21 @@ async def test_chunks_of_a_film_join_without_a_seam(tmp_path: Path) -> None:
         assert [number_in(picture) for picture in pictures(tmp_path / f"out{concurrency}.mkv")] == list(range(20))
         assert result.warnings == ()
     assert shown[0] == shown[1]
+
+
+async def test_a_film_that_does_not_come_is_named(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        over.wait(20)
+
+    with served(answer) as url:
+        try:
+            with pytest.raises(ar.PageNotReady, match=r"the video http://127\.0\.0\.1:\d+/never\.mp4"):
+                async with opened(f"<video src={url}never.mp4></video>", tmp_path, timeouts={"load": 2}):
+                    pass
+        finally:
+            over.set()
 
 
 @pytest.mark.soak

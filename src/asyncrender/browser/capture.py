@@ -45,6 +45,12 @@ SETTLING_FRAMES = 3
 LAME_FRAMES = 200
 """So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
 
+NEW_FILM = 2
+"""`Page.films_in_picture` when one of them was not there in the frame before."""
+
+FILM_FRAMES = 20
+"""So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
+
 SMALLEST_TICK_MS = 0.001
 """The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
 
@@ -113,10 +119,23 @@ class _BeginFrame:
         if picture:
             await self._first_drawing()
         wish: dict[str, Any] = {"screenshot": PNG} if picture else {}
-        reply = await self._frame(wish, None if frame is None else self._ticks_of(frame))
+        ticks = None if frame is None else self._ticks_of(frame)
+        if picture and self._page.films_in_picture:
+            await self._films_arrive(ticks)
+        reply = await self._frame(wish, ticks)
         while picture and "screenshotData" not in reply:  # the surface is new: its first frame shows nothing yet
             reply = await self._frame(wish)
         return bytes(reply.get("screenshotData", b""))
+
+    async def _films_arrive(self, ticks: float | None) -> None:
+        """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
+        reply = await self._frame({}, ticks)
+        if self._page.films_in_picture == NEW_FILM:
+            for _ in range(FILM_FRAMES):
+                if reply.get("hasDamage"):
+                    break
+                await anyio.sleep(DRAWING_POLL_SECONDS)
+                reply = await self._frame({})
 
     def _ticks_of(self, frame: int) -> float:
         if self._zero is None:

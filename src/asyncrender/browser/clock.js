@@ -443,6 +443,7 @@
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
+      return clock.media?.inPicture() ?? 0;
     },
   };
   Object.defineProperty(window, key, {value: control});

@@ -1,5 +1,9 @@
 // Media elements on the page's clock. Runs in every document after clock.js: <video> and <audio> play in virtual time,
 // and a video shows the frame that the renderer decoded for exactly that time. Documents of one origin share one list.
+//
+// Attributes of ours, in seconds, for elements that no script controls: data-asyncrender-offset (composition time at
+// which the element starts, with or without `autoplay`), data-asyncrender-seek (media time at which it starts). For the
+// sound of all: data-asyncrender-fade-in, data-asyncrender-fade-out (seconds), data-asyncrender-volume (linear gain).
 (config, key) => {
   'use strict';
   const control = window[key], {clock, native} = control;
@@ -40,6 +44,8 @@
       for (const state of present()) state.fetchAhead();
     };
     media.zero = passed => { for (const state of states) state.zero(passed); };
+    // 0: no film can be seen; 1: one can; 2: one has just come into view, and the compositor may need a while to have it.
+    media.inPicture = () => Math.max(0, ...present().map(state => state.inPicture()));
     media.waiting = () => {
       settle();
       return present().filter(state => state.waited()).map(state => `the ${state.kind} ${state.label()}`);
@@ -54,7 +60,7 @@
     ask('warning', {text}).catch(() => {});
   };
 
-  // ---- the renderer's side: films and their frames --------------------------------------------------------------------
+  // ---- the renderer's side: films and their frames ------------------------------------------------------------------
 
   const ask = async (path, parameters, body) => {
     const address = `${config.endpoint}${path}?${new URLSearchParams(parameters)}`;
@@ -79,7 +85,8 @@
     if (bytes) {
       const data = await bytes;
       for (let at = 0; at < Math.max(1, data.byteLength); at += config.pieceBytes)
-        await ask('upload', {source: nameOf(source), at}, base64(new Uint8Array(data.slice(at, at + config.pieceBytes))));
+        await ask('upload', {source: nameOf(source), at},
+          base64(new Uint8Array(data.slice(at, at + config.pieceBytes))));
     }
     return askJson('film', {element, source: nameOf(source)});
   };
@@ -87,6 +94,7 @@
   // ---- one element --------------------------------------------------------------------------------------------------
 
   const known = new WeakMap();
+  const given = (element, name) => element.hasAttribute(`data-asyncrender-${name}`);
   const seconds = (element, name) => Math.max(0, Number(element.getAttribute(`data-asyncrender-${name}`)) || 0);
 
   const makeState = element => {
@@ -97,6 +105,7 @@
       controlled: false, started: false, connected: false, posterShown: true, foreign: false,
       shown: -1, presented: 0, callbacks: new Map(), nextCallback: 1, calledFor: -1, segments: [], end: 0,
     };
+    const hostId = `${window.origin} ${state.id}`;
     let generator = null, writer = null, ahead = null, promises = [];
 
     // -- time
@@ -142,7 +151,7 @@
 
     // -- sound: the segments that were heard, or are still
     const gain = () => element.muted ? 0
-      : element.volume * (element.hasAttribute('data-asyncrender-volume') ? seconds(element, 'volume') : 1);
+      : element.volume * (given(element, 'volume') ? seconds(element, 'volume') : 1);
     const hear = () => {
       const now = clock.now / 1000, last = state.segments.at(-1), open = last && last.end === null ? last : null;
       const from = Math.max(now, state.at / 1000);
@@ -182,7 +191,8 @@
     const resolved = text => { try { return new URL(text, element.baseURI).href; } catch { return text; } };
     const grab = source => /^(blob|data):/.test(source)
       ? native.fetch(source).then(response => native.arrayBuffer.call(response)) : null;
-    const lazy = () => element.getAttribute('preload')?.toLowerCase() === 'none' && state.paused && !element.autoplay && !offset();
+    const byItself = () => !state.controlled && (element.autoplay || given(element, 'offset'));
+    const lazy = () => element.getAttribute('preload')?.toLowerCase() === 'none' && state.paused && !byItself();
     const offset = () => seconds(element, 'offset');
     state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
 
@@ -204,7 +214,7 @@
       const opening = () => load.opening ??= (async () => {
         let said = 'it has no source';
         for (const [source, bytes] of sources) {
-          const film = await openFilm(state.id, source, bytes).catch(error => ({error: String(error)}));
+          const film = await openFilm(hostId, source, bytes).catch(error => ({error: String(error)}));
           if (state.load !== load) return;
           if (!film.error && (kind === 'audio' || film.width)) {
             Object.assign(state, {film, source});
@@ -240,8 +250,10 @@
     const reset = () => {
       if (state.end) clock.removeTimer(state.end);
       if (!state.paused) { state.paused = true; hear(); }
-      Object.assign(state, {film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, position: 0, end: 0,
-        rate: state.defaultRate, started: false, controlled: false, posterShown: true, source: ''});
+      Object.assign(state, {
+        film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, position: 0, end: 0,
+        rate: state.defaultRate, started: false, controlled: false, posterShown: true, source: '',
+      });
       ahead = null;
       queueEvents('emptied');
     };
@@ -253,15 +265,16 @@
       if (writer) { writer = generator = null; original.srcObject.set.call(element, null); }
       queue(() => { fire('error'); settlePromises(); });
     };
+    const noSource = () => new DOMException('The element has no supported sources.', 'NotSupportedError');
     const settlePromises = () => {
       for (const {resolve, reject} of promises.splice(0))
-        if (state.broken) reject(new DOMException('Failed to load because no supported source was found.', 'NotSupportedError'));
+        if (state.broken) reject(noSource());
         else resolve();
     };
 
     // -- playing
     const startByItself = () => {
-      if (state.controlled || state.started || !(element.autoplay || element.hasAttribute('data-asyncrender-offset'))) return;
+      if (state.started || !byItself()) return;
       state.started = true;
       state.position = bounded(seconds(element, 'seek'));
       state.at = Math.max(clock.now, offset() * 1000);
@@ -286,7 +299,7 @@
     };
     state.play = () => {
       state.controlled = true;
-      if (state.broken) return Promise.reject(new DOMException('The element has no supported sources.', 'NotSupportedError'));
+      if (state.broken) return Promise.reject(noSource());
       state.open();
       const promise = new Promise((resolve, reject) => { promises.push({resolve, reject}); });
       promise.catch(() => {});
@@ -355,7 +368,8 @@
       state.segments = [];
       if (!state.controlled && state.started) {
         if (state.start) clock.removeTimer(state.start);
-        Object.assign(state, {position: bounded(seconds(element, 'seek')), at: offset() * 1000, paused: false, ended: false});
+        const position = bounded(seconds(element, 'seek'));
+        Object.assign(state, {position, at: offset() * 1000, paused: false, ended: false});
         if (state.at > 0) begin(state.at);
       } else if (!state.paused) anchor(bounded(advanced(0)));
       changed();
@@ -364,13 +378,12 @@
 
     // -- pictures: the native element plays a stream of our frames, so that layout, filters and drawing are its own
     const attach = () => {
-      if (kind !== 'video' || state.foreign || generator || (element.poster && state.posterShown && !willStart())) return;
-      if (lazy()) return;
+      if (kind !== 'video' || state.foreign || generator || lazy()) return;
+      if (element.poster && state.posterShown && state.paused && !byItself()) return;
       generator = new Generator({kind: 'video'});
       writer = generator.writable.getWriter();
       original.srcObject.set.call(element, new MediaStream([generator]));
     };
-    const willStart = () => !state.paused || (!state.controlled && (element.autoplay || element.hasAttribute('data-asyncrender-offset')));
     const frameAt = position => {
       const {times} = state.film;
       let low = 0, high = times.length - 1;
@@ -384,7 +397,7 @@
       const length = state.film.duration, position = advanced(at) + state.film.epsilon;
       return frameAt(element.loop && length > 0 ? position % length : position);
     };
-    const fetchFrame = index => ask('frame', {element: state.id, source: nameOf(state.source), index});
+    const fetchFrame = index => ask('frame', {element: hostId, source: nameOf(state.source), index});
     state.show = async () => {
       if (!state.film || state.foreign || kind !== 'video') return;
       attach();
@@ -397,7 +410,8 @@
         state.shown = index;
         state.presented++;
         if (data.byteLength !== film.bytes) {
-          warn(`the ${kind} ${state.label()} has no frame at ${film.times[index]} s: ${new TextDecoder().decode(data.slice(0, 500))}`);
+          const why = new TextDecoder().decode(data.slice(0, config.labelChars));
+          warn(`the ${kind} ${state.label()} has no frame at ${film.times[index]} s: ${why}`);
           continue;
         }
         await present(film, data);
@@ -406,8 +420,10 @@
     const present = async (film, data) => {
       const {format, width, height, display_width, display_height, color} = film;
       const timestamp = ++media.serial * 1000;
-      const frame = new NativeVideoFrame(data, {format, codedWidth: width, codedHeight: height, timestamp, transfer: [data],
-        displayWidth: display_width, displayHeight: display_height, ...(color ? {colorSpace: color} : {})});
+      const frame = new NativeVideoFrame(data, {
+        format, codedWidth: width, codedHeight: height, displayWidth: display_width, displayHeight: display_height,
+        timestamp, transfer: [data], ...(color ? {colorSpace: color} : {}),
+      });
       for (let attempt = 0; attempt < SHOWN_ATTEMPTS && writer; attempt++) {
         if (original.paused.get.call(element)) nativePlay.call(element).catch(() => {});
         await writer.write(frame.clone());
@@ -449,6 +465,15 @@
         try { callback.call(element, clock.now, {...metadata}); } catch (error) { native.reportError(error); }
     };
 
+    state.inPicture = () => {
+      const box = element.getBoundingClientRect(), {innerWidth, innerHeight} = state.window;
+      const seen = state.presented > 0 && element.isConnected && element.checkVisibility({opacityProperty: true})
+        && box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
+      const fresh = seen && !state.seen;
+      state.seen = seen;
+      return fresh ? 2 : Number(state.presented > 0 && element.isConnected);
+    };
+
     state.adopt = () => {
       if (original.srcObject.get.call(element) && !generator) { state.foreign = true; return; }
       state.open();
@@ -464,11 +489,11 @@
     return node;
   };
 
-  // ---- finding elements: in documents and shadow roots, also those that are added later -------------------------------
+  // ---- finding elements: in documents and shadow roots, also those that are added later -----------------------------
 
   const adopt = node => {
-    if (node instanceof HTMLMediaElement) stateOf(node).adopt();
-    else if (node instanceof HTMLSourceElement && node.parentNode instanceof HTMLMediaElement) stateOf(node.parentNode).adopt();
+    const element = node instanceof HTMLSourceElement ? node.parentNode : node;
+    if (element instanceof HTMLMediaElement) stateOf(element).adopt();
     if (node.shadowRoot) watch(node.shadowRoot);
   };
   const adoptAll = root => {
@@ -503,7 +528,7 @@
   };
   watch(document);
 
-  // ---- what the page sees ---------------------------------------------------------------------------------------------
+  // ---- what the page sees -------------------------------------------------------------------------------------------
 
   const method = (object, name, value) =>
     Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
@@ -540,7 +565,9 @@
   accessor(Media, 'played', state => ranges(state.current()));
   accessor(Media, 'currentTime', state => state.current(), (value, state) => state.seek(value));
   accessor(Media, 'playbackRate', state => state.rate, (value, state) => state.setRate(Number(value)));
-  accessor(Media, 'defaultPlaybackRate', state => state.defaultRate, (value, state) => { state.defaultRate = Number(value); });
+  accessor(Media, 'defaultPlaybackRate', state => state.defaultRate, (value, state) => {
+    state.defaultRate = Number(value);
+  });
   accessor(Media, 'loop', function () { return original.loop.get.call(this); }, function (value, state) {
     state.setLoop(() => original.loop.set.call(this, value));
   });

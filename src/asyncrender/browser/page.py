@@ -31,6 +31,9 @@ ANNOUNCE = "__asyncrender_announce__"
 POLL_SECONDS = 0.01
 """How often a page that is not ready is asked again."""
 
+LAST_QUESTION_SECONDS = 1.0
+"""For what a page that does not load waits for: it may be past answering."""
+
 QUIET_POLLS = 5
 """So many times nothing was loading: from then on the clock moves, for pages that wait for a timer."""
 
@@ -59,6 +62,8 @@ class Page:
         self._refused: str | None = None
         self._crashed: str | None = None
         self._foreign: set[int] = set()
+        self.films_in_picture = 0
+        """0: none; 1: some; 2: one that has just come into view."""
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
@@ -120,7 +125,7 @@ class Page:
             while waiting == ["the document to load"]:
                 waiting = await self._waiting(paint)
         if waiting == ["the document to load"]:
-            raise self._not_ready(waiting, timeouts.load, "timeouts.load")
+            raise self._not_ready([*waiting, *await self._media_waited_for()], timeouts.load, "timeouts.load")
         with anyio.move_on_after(timeouts.ready):
             quiet = steps = 0
             while waiting or self._pending:
@@ -141,7 +146,7 @@ class Page:
         self._frame = frame
         seconds = self._options.timeouts.frame
         with anyio.move_on_after(seconds) as limit:
-            await self._tell(f"advance({frame})")
+            self.films_in_picture = await self._tell(f"advance({frame})")
         if limit.cancelled_caught:
             what = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame); an endless loop?"
             raise PageStalled(what).at(frame=frame)
@@ -156,14 +161,18 @@ class Page:
             raise PageThrew(thrown[0], self.label).at(frame=self._frame)
         self.warnings += [f"the page threw: {stack}" for stack in thrown]
 
-    async def _tell(self, order: str) -> None:
-        """Give an order to the clock of the page, then to those of documents of other origins in it."""
-        await self.evaluate(f"{CONTROL}.{order}")
+    async def _tell(self, order: str) -> int:
+        """Give an order to the clock of the page, then to those of documents of other origins in it.
+
+        The largest number that one of them answered.
+        """
+        said = int(await self.evaluate(f"{CONTROL}.{order}") or 0)
         for context in sorted(self._foreign):
             try:
-                await self.evaluate(f"{CONTROL}.{order}", context=context)
+                said = max(said, int(await self.evaluate(f"{CONTROL}.{order}", context=context) or 0))
             except CallFailed:  # the document has left
                 self._foreign.discard(context)
+        return said
 
     async def _waiting(self, paint: Callable[[], Awaitable[object]]) -> list[str]:
         await anyio.sleep(POLL_SECONDS)
@@ -173,6 +182,12 @@ class Page:
         waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
         self.check()
         return ["the document to load"] if waiting is None else waiting
+
+    async def _media_waited_for(self) -> list[str]:
+        with anyio.move_on_after(LAST_QUESTION_SECONDS):
+            found: list[str] = await self.evaluate(f"globalThis.{CONTROL}?.clock.media?.waiting() ?? []")
+            return found
+        return []
 
     async def _requests_end(self) -> None:
         seconds = self._options.timeouts.request
