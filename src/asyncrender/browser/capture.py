@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import anyio
 
-from asyncrender.browser.launch import open_browser, sandbox_possible
+from asyncrender.browser.launch import Browser, open_browser, sandbox_possible
 from asyncrender.browser.media import Films, OpenFilm, open_films
 from asyncrender.browser.page import Page, open_page, scene_address
-from asyncrender.browser.server import open_server
+from asyncrender.browser.server import SceneServer, open_server
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled, InvalidOption
 from asyncrender.specs import BrowserOptions, RenderOptions
 from asyncrender.specs import Capture as CaptureName
@@ -40,7 +40,8 @@ DRAWING_POLL_SECONDS = 0.005
 """Between frames that shall show the first drawing."""
 
 SETTLING_FRAMES = 3
-"""Of the empty tab; 800 tabs so treated all drew, of 1300 others 4 did not (Chromium 156)."""
+"""Of the empty tab, which may stay lame if it is sent elsewhere before it was ever drawn: of 1300 tabs 4 did so, of 800
+that were drawn first none (Chromium 156)."""
 
 LAME_FRAMES = 200
 """So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
@@ -173,10 +174,11 @@ class _Screenshot:
         return bytes(reply["data"])
 
 
-async def _settle_in(camera: _Camera) -> None:
-    """Draw the empty tab: one that is sent elsewhere before it was ever drawn may stay lame, once in 300 times."""
-    for _ in range(SETTLING_FRAMES):
-        await camera.shoot(picture=False)
+async def _tab(browser: Browser, options: RenderOptions, address: str, server: SceneServer | None) -> Page:
+    seconds = options.timeouts.launch
+    with anyio.move_on_after(seconds):
+        return await open_page(browser, options, url=address, server=server)
+    raise BrowserStalled(f"The browser did not open a tab within {seconds:g} s (timeouts.launch).")
 
 
 @asynccontextmanager
@@ -188,28 +190,28 @@ async def open_capture(
     `open_film` decodes the page's media; without it they play by themselves, in real time.
     Raises SceneNotFound, PageNotReady, PageThrew, BrowserLaunchFailed, MissingTool.
     """
-    begin_frame = options.capture == "beginframe"
     assert options.fps is not None
     async with AsyncExitStack() as stack:
         url, served = scene_address(composition_url, base)
         server = await stack.enter_async_context(open_server(served)) if served is not None else None
         opened = open_browser(
             options.browser,
-            capture="beginframe" if begin_frame else "screenshot",
+            capture="beginframe" if options.capture == "beginframe" else "screenshot",
             launch_seconds=options.timeouts.launch,
             port=server.port if server else None,
         )
         browser = await stack.enter_async_context(opened)
         address = url if url is not None or server is None else server.url
         assert address is not None
-        tab = open_page(browser, options, url=address, server=server, begin_frame=begin_frame)
-        page = await stack.enter_async_context(tab)
+        page = await _tab(browser, options, address, server)
         films = None
         if open_film is not None:
             opening = open_films(page, options, server=server, profile=browser.profile, open_film=open_film)
             films = await stack.enter_async_context(opening)
+        begin_frame = options.capture == "beginframe"
         camera = _BeginFrame(page, float(1000 / options.fps)) if begin_frame else _Screenshot(page)
-        await _settle_in(camera)
+        for _ in range(SETTLING_FRAMES):
+            await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=False)
         await page.load()
         await page.until_ready(lambda: camera.shoot(picture=False))
         await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)

@@ -6,8 +6,7 @@ It knows what the page waits for and what it threw; how a picture is taken belon
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -278,11 +277,9 @@ def scene_address(composition_url: str, base: Path) -> tuple[str | None, Path | 
     return None, base / composition_url
 
 
-@asynccontextmanager
-async def open_page(
-    browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None, begin_frame: bool
-) -> AsyncIterator[Page]:
-    """A tab of the right size in the fixed environment; nothing is loaded yet."""
+async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:
+    """A tab of the right size in the fixed environment; nothing is loaded yet. It lives as long as its browser."""
+    begin_frame = options.capture == "beginframe"
     width, height = options.width, options.height
     size = {"width": width, "height": height}
     connection = browser.connection
@@ -308,7 +305,7 @@ async def open_page(
         cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
         await page.call("Network.setCookie", cookie)
     await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _clock_script(options)})
-    yield page
+    return page
 
 
 def _clock_script(options: RenderOptions) -> str:
