@@ -160,6 +160,15 @@ async def test_the_environment_is_fixed(tmp_path: Path) -> None:
     assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost"]
 
 
+async def test_the_environment_can_be_set(tmp_path: Path) -> None:
+    look = """[Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.language, new Date().getHours(),
+        (1234.5).toLocaleString(), matchMedia('(prefers-color-scheme: dark)').matches, Date.now()]"""
+    browser = {"timezone": "Asia/Tokyo", "locale": "de-DE", "color_scheme": "dark"}
+    async with opened("css.html", tmp_path, browser=browser, epoch_ms=1_000_000_000_000) as page:
+        await page.skip(0)
+        assert await page.page.evaluate(look) == ["Asia/Tokyo", "de-DE", 10, "1.234,5", True, 1_000_000_000_000]
+
+
 async def test_chance_is_seeded(tmp_path: Path) -> None:
     draw = "[Math.random(), crypto.randomUUID(), [...crypto.getRandomValues(new Uint8Array(4))]]"
 

@@ -1,5 +1,6 @@
 // The page's clock. Runs in every document before the page's first script; the page then lives in virtual time, which
 // moves only when the renderer says advance(frame). Documents of one origin share the clock of their top document.
+// How the page's own functions come to follow it: surroundings.js.
 (config, key) => {
   'use strict';
   const native = {
@@ -14,11 +15,6 @@
   const EPSILON = 1e-6;
   // HTML, "timer initialization steps": from the sixth nested timer on, a delay is at least 4 ms.
   const NESTING_LIMIT = 5, NESTED_DELAY = 4;
-
-  const define = (object, name, value) =>
-    Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
-  const defineGetter = (object, name, get, set) =>
-    Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
 
   // ---- the clock: one for all documents of one origin -------------------------------------------------------------
 
@@ -231,179 +227,13 @@
   if (!shared && window !== window.top) window[config.announce]('');
   delete window[config.announce];
 
-  // ---- what the page sees -----------------------------------------------------------------------------------------
-
-  const entry = (callback, args = []) => ({
-    callback: typeof callback === 'function' ? callback : () => (0, eval)(String(callback)),
-    args, window, report: native.reportError,
-  });
-  const needFunction = (callback, name) => {
-    if (typeof callback !== 'function')
-      throw new TypeError(`Failed to execute '${name}' on 'Window': parameter 1 is not of type 'Function'.`);
-    return entry(callback);
-  };
-  const api = {
-    setTimeout(callback, delay, ...args) { return clock.addTimer(entry(callback, args), delay, false); },
-    setInterval(callback, delay, ...args) { return clock.addTimer(entry(callback, args), delay, true); },
-    clearTimeout(id) { clock.removeTimer(Number(id)); },
-    clearInterval(id) { clock.removeTimer(Number(id)); },
-    requestAnimationFrame(callback) { return clock.addFrame(needFunction(callback, 'requestAnimationFrame')); },
-    cancelAnimationFrame(id) { clock.removeFrame(Number(id)); },
-    requestIdleCallback(callback) { return clock.addIdle(needFunction(callback, 'requestIdleCallback')); },
-    cancelIdleCallback(id) { clock.removeIdle(Number(id)); },
-  };
-  for (const [name, value] of Object.entries(api)) define(window, name, value);
-
-  const epochNow = () => Math.floor(config.epoch + clock.now + EPSILON);
-  const VirtualDate = new Proxy(native.Date, {
-    apply: () => new native.Date(epochNow()).toString(),
-    construct: (target, args, newTarget) => Reflect.construct(target, args.length ? args : [epochNow()], newTarget),
-  });
-  define(native.Date, 'now', () => epochNow());
-  define(native.Date.prototype, 'constructor', VirtualDate);
-  define(window, 'Date', VirtualDate);
-
-  define(Performance.prototype, 'now', () => clock.now);
-  defineGetter(Performance.prototype, 'timeOrigin', () => config.epoch);
-  defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
-  const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
-  defineGetter(Animation.prototype, 'startTime', function () {
-    if (startTime.get.call(this) === null) return null;
-    return clock.now - Number(this.currentTime ?? 0) / (this.playbackRate || 1);
-  }, function (value) {
-    if (value === null) startTime.set.call(this, value);
-    else this.currentTime = (clock.now - Number(value)) * this.playbackRate;
-  });
-
-  defineGetter(Event.prototype, 'timeStamp', () => clock.now);
-  const mark = Performance.prototype.mark;
-  define(Performance.prototype, 'mark', function (name, options) {
-    return mark.call(this, name, {startTime: clock.now, ...options});
-  });
-  const measure = Performance.prototype.measure;
-  define(Performance.prototype, 'measure', function (name, start, end) {
-    if (typeof start === 'object' && start !== null) {
-      const whole = 'duration' in start || 'end' in start ? start : {...start, end: clock.now};
-      return measure.call(this, name, 'start' in whole || 'duration' in whole ? whole : {...whole, start: 0});
-    }
-    return measure.call(this, name, {start: start ?? 0, end: end ?? clock.now});
-  });
-  for (const name of ['format', 'formatToParts']) {
-    const descriptor = Object.getOwnPropertyDescriptor(Intl.DateTimeFormat.prototype, name);
-    const wrap = original => function (date, ...rest) {
-      return original.call(this, date === undefined ? epochNow() : date, ...rest);
-    };
-    if (descriptor.get)
-      defineGetter(Intl.DateTimeFormat.prototype, name, function () { return wrap(descriptor.get.call(this)).bind(this); });
-    else define(Intl.DateTimeFormat.prototype, name, wrap(descriptor.value));
-  }
-  if (window.Temporal) {
-    const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const instant = () => window.Temporal.Instant.fromEpochMilliseconds(epochNow());
-    const zoned = (where = zone()) => instant().toZonedDateTimeISO(where);
-    const now = {
-      instant, zonedDateTimeISO: zoned,
-      plainDateTimeISO: where => zoned(where).toPlainDateTime(),
-      plainDateISO: where => zoned(where).toPlainDate(),
-      plainTimeISO: where => zoned(where).toPlainTime(),
-    };
-    for (const [name, value] of Object.entries(now)) define(window.Temporal.Now, name, value);
-  }
-  define(AbortSignal, 'timeout', delay => {
-    const controller = new AbortController();
-    const late = () => controller.abort(new DOMException('signal timed out', 'TimeoutError'));
-    clock.addTimer(entry(late), delay, false);
-    return controller.signal;
-  });
-  if (window.scheduler?.postTask) {
-    const postTask = Scheduler.prototype.postTask;
-    define(Scheduler.prototype, 'postTask', function (callback, options = {}) {
-      const {delay = 0, ...rest} = options;
-      if (!(delay > 0)) return postTask.call(this, callback, rest);
-      return new Promise((resolve, reject) => {
-        const begin = () => postTask.call(this, callback, rest).then(resolve, reject);
-        const id = clock.addTimer(entry(begin), delay, false);
-        rest.signal?.addEventListener('abort', () => { clock.removeTimer(id); reject(rest.signal.reason); }, {once: true});
-      });
-    });
-  }
-
-  const attachShadow = Element.prototype.attachShadow;
-  define(Element.prototype, 'attachShadow', function (...args) {
-    const root = attachShadow.apply(this, args);
-    clock.shadowRoots.add(root);
-    return root;
-  });
-  // Shadow roots that stand in the markup are there without a call.
-  document.addEventListener('DOMContentLoaded', () => {
-    for (const element of document.querySelectorAll('*')) if (element.shadowRoot) clock.shadowRoots.add(element.shadowRoot);
-  });
-
-  // ---- answers from outside hold the clock --------------------------------------------------------------------------
-
-  const held = promise => {
-    const release = clock.hold();
-    promise.then(release, release);
-    return promise;
-  };
-  const fetch = window.fetch.bind(window);
-  define(window, 'fetch', (...args) => held(fetch(...args)));
-  const endless = response => /event-stream|ndjson/.test(response.headers.get('content-type') ?? '');
-  for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
-    const read = Response.prototype[name];
-    define(Response.prototype, name, function () {
-      const reading = read.call(this);
-      return endless(this) ? reading : held(reading);
-    });
-  }
-  const send = XMLHttpRequest.prototype.send;
-  define(XMLHttpRequest.prototype, 'send', function (...args) {
-    const release = clock.hold();
-    this.addEventListener('loadend', release, {once: true});
-    try { return send.apply(this, args); } catch (error) { release(); throw error; }
-  });
-  for (const [type, name] of [[HTMLImageElement, 'decode'], [FontFace, 'load']]) {
-    const begin = type.prototype[name];
-    define(type.prototype, name, function () { return held(begin.call(this)); });
-  }
-  const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
-  defineGetter(HTMLImageElement.prototype, 'src', source.get, function (value) {
-    source.set.call(this, value);
-    if (this.complete || this.loading === 'lazy') return;
-    const release = clock.hold();
-    for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
-  });
-  const createBitmap = window.createImageBitmap.bind(window);
-  define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));
-
-  // A seeded generator (mulberry32): the same numbers in every run.
-  let state = (config.seed ^ 0x9e3779b9) >>> 0;
-  const random32 = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-  define(Math, 'random', () => (random32() * 0x200000 + (random32() >>> 11)) / 0x20000000000000);
-  define(Crypto.prototype, 'getRandomValues', array => {
-    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-    for (let index = 0; index < bytes.length; index++) bytes[index] = random32() >>> 24;
-    return array;
-  });
-  define(Crypto.prototype, 'randomUUID', () => {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    const hex = [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-  });
+  // ---- what the page knows of its film ------------------------------------------------------------------------------
 
   const asyncrender = {
     props: config.props, fps: config.fps, width: config.width, height: config.height, duration: config.duration,
     frame: 0, time: 0, seek: undefined, ready: undefined,
   };
-  define(window, 'asyncrender', asyncrender);
+  Object.defineProperty(window, 'asyncrender', {value: asyncrender, writable: true, configurable: true, enumerable: true});
 
   // ---- what the renderer calls ------------------------------------------------------------------------------------
 
@@ -434,7 +264,8 @@
       const images = [...document.images]
         .filter(image => !image.complete && (image.loading !== 'lazy' || inView(image)))
         .map(image => `the image ${image.currentSrc || image.src}`);
-      return [...fonts, ...images, ...(clock.media?.waiting() ?? []), ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
+      const media = clock.media?.waiting() ?? [];
+      return [...fonts, ...images, ...media, ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
     },
     lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
     zero() { clock.zero(); },

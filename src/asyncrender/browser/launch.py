@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -115,6 +116,7 @@ class Browser:
 
     connection: Connection
     version: str
+    user_agent: str
     pid: int
     profile: Path
     """Its own folder, which goes with it."""
@@ -173,14 +175,14 @@ async def open_browser(
             supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,
             open_connection(child.stdin, child.stdout, child.last_words) as connection,
         ):
-            version = await _first_answer(connection, binary, launch_seconds)
-            yield Browser(connection, version, child.pid, profile)
+            answer = await _first_answer(connection, binary, launch_seconds)
+            yield Browser(connection, str(answer["product"]), str(answer["userAgent"]), child.pid, profile)
 
 
-async def _first_answer(connection: Connection, binary: str, seconds: float) -> str:
+async def _first_answer(connection: Connection, binary: str, seconds: float) -> dict[str, Any]:
     try:
         with anyio.fail_after(seconds):
-            return str((await connection.call("Browser.getVersion"))["product"])
+            return await connection.call("Browser.getVersion")
     except BrowserCrashed as error:
         raise BrowserLaunchFailed(f"{binary} did not start.", stderr=error.stderr) from None
     except TimeoutError:

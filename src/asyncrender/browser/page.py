@@ -24,6 +24,9 @@ from asyncrender.specs import RenderOptions
 CONTROL = "__asyncrender__"
 """The renderer's own name in the page, beside the public `window.asyncrender`."""
 
+SCRIPTS = ("clock.js", "surroundings.js")
+"""What runs in every document before its own first script, in this order."""
+
 ANNOUNCE = "__asyncrender_announce__"
 """A binding by which a document of another origin makes itself known; gone before the page's first script."""
 
@@ -294,7 +297,10 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
         metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
         await page.call("Emulation.setDeviceMetricsOverride", metrics)
     await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
-    await page.call("Emulation.setLocaleOverride", {"locale": options.browser.locale})
+    locale = options.browser.locale
+    await page.call("Emulation.setLocaleOverride", {"locale": locale})
+    agent = {"userAgent": browser.user_agent, "acceptLanguage": locale}
+    await page.call("Emulation.setUserAgentOverride", agent)
     await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
     features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
     media = [{"name": name, "value": value} for name, value in features.items()]
@@ -304,12 +310,13 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     if server is not None:
         cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
         await page.call("Network.setCookie", cookie)
-    await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _clock_script(options)})
+    for script in SCRIPTS:
+        await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(script, options)})
     return page
 
 
-def _clock_script(options: RenderOptions) -> str:
-    source = resources.files(__package__).joinpath("clock.js").read_text(encoding="utf-8")
+def _script(name: str, options: RenderOptions) -> str:
+    source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     rate, length = options.fps, options.composition_duration
     assert rate is not None
     config = {
