@@ -152,18 +152,3 @@ async def test_the_browser_of_a_killed_process_dies_with_it(anyio_backend_name: 
         assert len(processes) > 1
         owner.kill()
     assert await all_end(processes)
-
-
-async def test_the_profile_of_a_killed_process_goes_with_the_next_browser(anyio_backend_name: str) -> None:
-    argv = [sys.executable, "-c", OWNER.format(backend=anyio_backend_name)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as owner:
-        assert owner.stdout is not None
-        browsers = family(int(owner.stdout.readline()))
-        async with open_browser(BrowserOptions(), capture="beginframe", launch_seconds=LAUNCH_SECONDS):
-            assert len(left_behind()) == 2, "that of a living process stays"
-        owner.kill()
-    assert await all_end(browsers)
-    assert len(left_behind()) == 1
-    async with open_browser(BrowserOptions(), capture="beginframe", launch_seconds=LAUNCH_SECONDS):
-        assert len(left_behind()) == 1
-    assert left_behind() == []

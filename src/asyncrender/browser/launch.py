@@ -5,8 +5,6 @@ One browser serves one worker and has a profile of its own, which goes with it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import sys
@@ -108,9 +106,6 @@ SMALL_SHM_BYTES = 1 << 29
 
 PROFILE_PREFIX = "asyncrender-browser-"
 
-OWNER_NAME = "asyncrender-owner"
-"""A file in the profile, locked while its owner lives."""
-
 REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.05
 """Killed renderers may write their last while the profile is removed."""
 
@@ -196,9 +191,7 @@ async def _first_answer(connection: Connection, binary: str, seconds: float) -> 
 
 @asynccontextmanager
 async def _open_profile() -> AsyncIterator[Path]:
-    await anyio.to_thread.run_sync(_remove_orphans)
     profile = Path(tempfile.mkdtemp(prefix=PROFILE_PREFIX))
-    owner = _own(profile)
     try:
         yield profile
     finally:
@@ -210,28 +203,6 @@ async def _open_profile() -> AsyncIterator[Path]:
                     await anyio.sleep(REMOVE_PAUSE_SECONDS)
         finally:
             _remove(profile)  # asyncio's Task.cancel(), called again, goes through every shield
-            os.close(owner)
-
-
-def _own(profile: Path) -> int:
-    """Lock the profile for as long as the descriptor is open; the kernel frees it when its owner dies, however."""
-    descriptor = os.open(profile / OWNER_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _remove_orphans() -> None:
-    """Remove the profiles of processes that were killed before they could do so."""
-    for profile in Path(tempfile.gettempdir()).glob(f"{PROFILE_PREFIX}*"):
-        with contextlib.suppress(OSError):  # somebody else's, alive, or just going
-            descriptor = _own(profile) if (profile / OWNER_NAME).exists() else -1
-            if descriptor >= 0:
-                _remove(profile)
-                os.close(descriptor)
 
 
 def _remove(folder: Path) -> bool:
