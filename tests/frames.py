@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 import asyncrender as ar
 
@@ -33,6 +35,11 @@ def pictures(path: Path) -> list[Picture]:
     """Each frame as an array of shape (height, width, 3), RGB."""
     with av.open(str(path)) as film:
         return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+def pixels(png: bytes) -> Picture:
+    """One captured picture, in the same form."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def digests(path: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.media.decode import open_decoder
 from asyncrender.plan import complete
-from frames import digests, pictures, served, small
+from frames import digests, pictures, pixels, served, small
 from frames import html as answer_html
 
 pytestmark = pytest.mark.anyio
@@ -58,10 +57,6 @@ def make_film(path: Path, codec: str = "h264", *, rate: str = "25", frames: int 
 def number_in(picture: np.ndarray, x: int = 0, y: int = 0) -> int:
     """The number that the film's frame at (x, y) shows, in its own size."""
     return sum(int(picture[y + 40, x + 20 * bit + 10].mean() > 127) << bit for bit in range(BITS))
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @asynccontextmanager

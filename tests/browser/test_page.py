@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.plan import complete
-from frames import SCENES, small
+from frames import SCENES, pixels, small
 
 pytestmark = pytest.mark.anyio
 
@@ -37,10 +35,6 @@ async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> Asy
         path.write_text(scene, encoding="utf-8")
     async with open_capture(complete(small(**options), "x.mkv"), str(path), Path("/")) as capture:
         yield capture
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 async def test_every_clock_shows_the_time_of_its_frame(capture: str, tmp_path: Path) -> None:
