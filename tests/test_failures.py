@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import asyncrender as ar
-from frames import SCENES, digests, html, left_in, pictures, served, small
+from frames import SCENES, html, left_in, pictures, served, small
 
 pytestmark = pytest.mark.anyio
 
@@ -160,22 +160,6 @@ async def test_wrong_options_name_themselves(case: str, output: Path) -> None:
 async def test_ffmpeg_is_not_installed(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(output.parent))
     await fails(SCENES / "css.html", output, ar.MissingTool, "ffprobe", "apt-get install ffmpeg")
-
-
-async def test_finished_chunks_survive_a_failure_and_are_not_rendered_again(tmp_path: Path) -> None:
-    scene, output = tmp_path / "scene.html", tmp_path / "out.mkv"
-    body = (SCENES / "interval.html").read_text()
-    scene.write_text(body + "<script>setTimeout(() => { throw new Error('late') }, 300)</script>")
-    options = small(chunk_frames=3, frame_count=12)
-    with pytest.raises(ar.PageThrew, match="late"):
-        await ar.render(scene, output, options)
-    kept = left_in(tmp_path / ".out.mkv.asyncrender")
-    assert {name for name in kept if name.endswith(".nut")} == {"chunk-00000.nut", "chunk-00001.nut"}
-    scene.write_text(body)
-    result = await ar.render(scene, output, options)
-    assert [chunk.attempts for chunk in result.chunks] == [0, 0, 1, 1]
-    await ar.render(scene, tmp_path / "fresh.mkv", options)
-    assert digests(output) == digests(tmp_path / "fresh.mkv")
 
 
 async def test_with_fresh_nothing_is_left_of_a_failure(output: Path) -> None:

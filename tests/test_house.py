@@ -13,17 +13,17 @@ SOURCES = Path(__file__).parents[1] / "src" / "asyncrender"
 
 FLOORS = (
     {"cli"},
-    {"orchestrator", "flags"},
-    {"executors.local", "executors.dask"},
-    {"chunk", "resolve", "doctor"},
+    {"orchestrator", "flags", "display"},
+    {"stages", "executors.local", "executors.dask"},
+    {"chunk", "resolve", "doctor", "clean"},
     {"browser.capture"},
     {"browser.media"},
     {"browser.page"},
     {"browser.launch", "browser.server", "media.decode", "media.encode", "media.sound", "media.concat", "media.mix"},
     {"media.ffmpeg"},
-    {"media.film", "media.probe", "media.soundgraph", "workspace"},
-    {"browser.connection"},
-    {"process"},
+    {"media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
+    {"browser.connection", "files", "scratch"},
+    {"process", "threads", "retry"},
     {"plan", "progress", "trace", "log", "browser.wire", "media.graphs"},
     {"specs", "formats"},
     {"errors"},
@@ -38,8 +38,8 @@ IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "su
 
 ONLY_IN = {
     "ffmpeg": {"media.graphs"},
-    "typer": {"cli"},
-    "rich": {"cli"},
+    "typer": {"cli", "display"},
+    "rich": {"display"},
     "structlog": {"cli", "log"},
     "logging": {"cli", "log"},
 }

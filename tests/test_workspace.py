@@ -53,7 +53,7 @@ def finish(workspace: Workspace, index: int = 0, content: bytes = b"film") -> Pa
     chunk = workspace._plan.chunks[index]
     part = workspace.part(workspace.file(chunk))
     part.write_bytes(content)
-    workspace.finish(chunk, part, capture="beginframe", warnings=("a",))
+    workspace.finish(chunk, part, capture="beginframe", warnings=("a",), files={})
     return workspace.file(chunk)
 
 
@@ -206,16 +206,16 @@ def test_sweep_keeps_finished_chunks_of_this_plan_and_nothing_else(workspace: Wo
     _sidecar_gone(unvouched)
     for stranger in ("chunk-00000.mov.1234.part", "concat.mov", "old.txt"):
         (workspace.work / stranger).write_bytes(b"x")
-    workspace.sweep(keep_chunks=True)
+    workspace.sweep("ours")
     assert names(workspace.work) == {"lock", kept.name, kept.name + ".json"}
-    Workspace(make(seed=1), workspace.folder).sweep(keep_chunks=True)
+    Workspace(make(seed=1), workspace.folder).sweep("ours")
     assert names(workspace.work) == {"lock"}
 
 
 def test_sweep_can_keep_nothing(workspace: Workspace) -> None:
     workspace.prepare()
     finish(workspace)
-    workspace.sweep(keep_chunks=False)
+    workspace.sweep("nothing")
     assert names(workspace.work) == {"lock"}
 
 
@@ -224,11 +224,11 @@ def test_an_empty_folder_is_removed_and_a_full_one_stays(workspace: Workspace) -
     path = finish(workspace)
     workspace.remove_if_empty()
     assert path.exists()
-    workspace.sweep(keep_chunks=False)
+    workspace.sweep("nothing")
     workspace.remove_if_empty()
     assert names(workspace.folder) == set()
     workspace.remove_if_empty()
-    workspace.sweep(keep_chunks=True)
+    workspace.sweep("ours")
 
 
 def test_what_was_resolved_first_counts(workspace: Workspace) -> None:
@@ -291,5 +291,5 @@ def test_a_sidecar_that_finds_no_room_leaves_the_chunk_unfinished(tiny_disk: Pat
     part.write_bytes(b"x" * 4096)
     (tiny_disk / "filler").write_bytes(b"x" * (64 * 1024 - 4096))
     with pytest.raises(DiskFull):
-        workspace.finish(make().chunks[0], part, capture="beginframe", warnings=())
+        workspace.finish(make().chunks[0], part, capture="beginframe", warnings=(), files={})
     assert workspace.finished(make().chunks[0]) is None

@@ -5,6 +5,7 @@
 See `render` for the short way, `RenderOrchestrator.plan` for plans that travel, `open_render` for embedding.
 """
 
+from asyncrender.clean import CleanReport, clean
 from asyncrender.doctor import DoctorCheck, DoctorReport, doctor
 from asyncrender.errors import (
     AsyncRenderError,
@@ -81,6 +82,7 @@ __all__ = [
     "ChunkDamaged",
     "ChunkFinished",
     "ChunkResult",
+    "CleanReport",
     "DiskFull",
     "DoctorCheck",
     "DoctorReport",
@@ -118,6 +120,7 @@ __all__ = [
     "VideoOptions",
     "VideoStream",
     "assemble",
+    "clean",
     "doctor",
     "open_render",
     "probe",

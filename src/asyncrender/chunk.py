@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from asyncrender import formats
@@ -26,6 +26,7 @@ from asyncrender.media.sound import add_sound, find_sound, render_sound
 from asyncrender.media.soundgraph import SoundSource
 from asyncrender.progress import ChunkFinished, Event, FrameWritten
 from asyncrender.specs import RenderChunk, RenderPlan, SoundSegment
+from asyncrender.threads import in_thread
 from asyncrender.workspace import Sidecar, Workspace
 
 FRAMES_IN_FLIGHT = 3
@@ -53,15 +54,27 @@ async def render_chunks(
     sources: Sources = {}
     with _located(chunks[0]):
         async with open_capture(chunks[0].options, plan.composition_url, folder, open_film=open_decoder) as capture:
+            workspace.spare(_files(workspace, capture))
             for chunk in chunks:
                 began = time.monotonic()
                 with _located(chunk):
-                    if chunk.options.preroll != "never":
-                        for frame in range(position, chunk.start_frame):
-                            await capture.skip(frame)
+                    if chunk.options.preroll != "never" and position < chunk.start_frame:
+                        await _live_through(chunk, position, capture)
                     sidecar = await _render_chunk(workspace, chunk, capture, sources, emit)
                 position = chunk.start_frame + chunk.frame_count
                 on_finished(chunk, sidecar, time.monotonic() - began)
+
+
+async def _live_through(chunk: RenderChunk, position: int, capture: Capture) -> None:
+    _log.debug("earlier frames are lived through", chunk=chunk.id, stage="preroll", frames=chunk.start_frame - position)
+    for frame in range(position, chunk.start_frame):
+        await capture.skip(frame)
+
+
+def _files(workspace: Workspace, capture: Capture) -> dict[str, Path]:
+    """The scene's own files that the page asked for."""
+    folder = workspace.scene_folder
+    return {name: folder / name for name in capture.files()} if folder else {}
 
 
 async def _render_chunk(
@@ -70,22 +83,22 @@ async def _render_chunk(
     part, sound, whole = (workspace.part(workspace.file(chunk)) for _ in range(3))
     rate = chunk.options.fps
     assert rate is not None
-    log = _log.bind(chunk=chunk.id, stage="render")
-    log.debug("chunk begins", start_frame=chunk.start_frame, frames=chunk.frame_count)
+    log = _log.bind(chunk=chunk.id)
+    log.debug("chunk begins", stage="capture", start_frame=chunk.start_frame, frames=chunk.frame_count)
     try:
         muxer = formats.video_codec(chunk.options.video.codec).chunk_muxer
         async with open_encoder(chunk.options, part, muxer=muxer) as encoder:
             await _stream_frames(chunk, capture, encoder, emit)
+            log.debug("frames are handed over", stage="drain")
             await encoder.finish()
         if await _render_sound(chunk, capture, sources, sound):
             await add_sound(chunk, pictures=part, sound=sound, output=whole)
             whole.replace(part)
         idle_seconds = chunk.options.timeouts.encode
         await check_frames(part, rate, frames=chunk.frame_count, tolerance=0, idle_seconds=idle_seconds)
-        warnings = tuple(capture.page.warnings)
-        sidecar = await anyio.to_thread.run_sync(
-            lambda: workspace.finish(chunk, part, capture=chunk.options.capture, warnings=warnings)
-        )
+        workspace.spare(_files(workspace, capture))
+        finish = partial(workspace.finish, chunk, part, capture=chunk.options.capture, files=capture.files())
+        sidecar = await in_thread(partial(finish, warnings=tuple(capture.page.warnings)))
     finally:
         for path in (part, sound, whole):
             path.unlink(missing_ok=True)
@@ -101,7 +114,9 @@ async def _stream_frames(chunk: RenderChunk, capture: Capture, encoder: Encoder,
             tasks.start_soon(_encode, chunk, receive, encoder, emit)
             async with send:
                 for frame in range(chunk.start_frame, chunk.start_frame + chunk.frame_count):
-                    await send.send(await capture.picture(frame))
+                    with _located(chunk, frame):
+                        picture = await capture.picture(frame)
+                    await send.send(picture)
     except BaseExceptionGroup as group:
         raise single_error(group) from None
 
@@ -110,7 +125,8 @@ async def _encode(chunk: RenderChunk, pictures: MemoryObjectReceiveStream[bytes]
     written = 0
     async with pictures:
         async for picture in pictures:
-            await encoder.write(picture)
+            with _located(chunk, chunk.start_frame + written):
+                await encoder.write(picture)
             written += 1
             emit(FrameWritten(chunk.id, written, time.monotonic()))
 
@@ -139,9 +155,9 @@ async def _sounds(capture: Capture) -> list[SoundSegment]:
 
 
 @contextmanager
-def _located(chunk: RenderChunk) -> Iterator[None]:
+def _located(chunk: RenderChunk, frame: int | None = None) -> Iterator[None]:
     try:
         yield
     except AsyncRenderError as error:
-        error.at(chunk=chunk.id)
+        error.at(chunk=chunk.id, frame=frame)
         raise

@@ -16,9 +16,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import anyio
 import structlog
@@ -27,19 +26,13 @@ from anyio.abc import TaskStatus
 from pydantic import BaseModel
 
 import asyncrender as ar
+from asyncrender.display import ProgressMode, shown
 from asyncrender.errors import single_error
 from asyncrender.flags import FLAGS, PLAN_FORM, Flag, explain, read_options, read_plan
 from asyncrender.orchestrator import anchored
-from asyncrender.progress import SHARES, STAGES, Stage
-
-LINE_SECONDS = 5.0
-"""Between two progress lines where there is no terminal: a day's render still makes a log that one can read."""
 
 SHOW_CURSOR = b"\x1b[?25h"
 """DECTCEM: a bar that is killed would leave the terminal without a cursor."""
-
-Show = Callable[[ar.Progress], None]
-ProgressMode = Literal["auto", "bar", "json", "none"]
 
 app = typer.Typer(
     name="asyncrender",
@@ -136,6 +129,8 @@ def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
             carry_out(functools.partial(function, **values))
         except (typer.Exit, BrokenPipeError):
             raise
+        except KeyboardInterrupt:  # while it read, before it ran
+            raise typer.Exit(128 + signal.SIGINT) from None
         except Interrupted as interrupt:
             raise typer.Exit(interrupt.exit_code) from None
         except Exception as error:
@@ -199,81 +194,7 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
             scope.cancel()
 
 
-# ---- progress
-
-
-@contextmanager
-def shown(mode: ProgressMode, *, kept: bool) -> Iterator[Show]:
-    """Progress on standard error while the block lasts; on cancellation, a word about what is left."""
-    displays: dict[str, Callable[[], AbstractContextManager[Show]]] = {"bar": bars, "json": json_lines, "none": silence}
-    auto = bars if sys.stderr.isatty() else plain_lines
-    try:
-        with displays.get(mode, auto)() as show:
-            yield show
-    except anyio.get_cancelled_exc_class():
-        go_on = "finished chunks are kept, run the same command again to go on"
-        typer.echo(f"cancelled; {go_on if kept else 'nothing is kept'}", err=True)
-        raise
-
-
-@contextmanager
-def silence() -> Iterator[Show]:
-    yield lambda now: None
-
-
-@contextmanager
-def json_lines() -> Iterator[Show]:
-    """One object a line; the last one of a render that succeeds has fraction 1.0."""
-    names = ("stage", "frames_done", "frames_total", "fraction", "fps", "eta_seconds", "elapsed_seconds")
-    yield lambda now: typer.echo(json.dumps({name: getattr(now, name) for name in names}), err=True)
-
-
-@contextmanager
-def plain_lines() -> Iterator[Show]:
-    """A line at each change of stage and every few seconds, for logs."""
-    last: ar.Progress | None = None
-
-    def show(now: ar.Progress) -> None:
-        nonlocal last
-        if last is None or now.stage != last.stage or now.elapsed_seconds - last.elapsed_seconds >= LINE_SECONDS:
-            last = now
-            typer.echo(f"{now.fraction:4.0%} {now.stage:<7} {_note(now)}".rstrip(), err=True)
-
-    yield show
-
-
-@contextmanager
-def bars() -> Iterator[Show]:
-    """One bar per stage."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-
-    done, note = TaskProgressColumn(), TextColumn("{task.fields[note]}")
-    columns = (TextColumn("{task.description:>7}"), BarColumn(), done, note)
-    tasks: dict[Stage, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as live:
-
-        def show(now: ar.Progress) -> None:
-            for stage in STAGES[: STAGES.index(now.stage)]:
-                if stage in tasks:
-                    live.update(tasks[stage], total=1, completed=1)
-            if now.stage != "done":
-                if now.stage not in tasks:
-                    tasks[now.stage] = live.add_task(now.stage, total=None, note="")
-                start, end = SHARES[now.stage]
-                size = end - start or None
-                live.update(tasks[now.stage], note=_note(now), total=size, completed=now.fraction - start)
-
-        yield show
-
-
-def _note(now: ar.Progress) -> str:
-    """What the stage has done: only rendering counts frames."""
-    if now.stage != "render":
-        return ""
-    speed = f", {now.fps:.1f} frames/s" if now.fps else ""
-    left = f", {now.eta_seconds:.0f} s left" if now.eta_seconds is not None else ""
-    return f"{now.frames_done} of {now.frames_total} frames{speed}{left}"
+# ---- results
 
 
 def report(result: ar.RenderResult, *, as_json: bool) -> None:
@@ -373,6 +294,25 @@ async def doctor(as_json: AsJson = False) -> None:
             typer.echo(f"{mark} {check.name}: {check.found}{advice}")
     if not examined.ok:
         raise typer.Exit(1)
+
+
+@command
+async def clean(
+    place: Annotated[Path, typer.Argument(metavar="PLACE", help="A folder, or an output file.")] = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what failed, cancelled or killed renders left: work folders, browser profiles. Live ones are untouched."""
+    cleaned = await ar.clean(place, dry_run=dry_run)
+    if as_json:
+        typer.echo(_to_json(cleaned))
+        return
+    for folder in cleaned.removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {folder}")
+    for folder in cleaned.in_use:
+        typer.echo(f"in use {folder}")
+    if not cleaned.removed and not cleaned.in_use:
+        typer.echo("nothing to remove")
 
 
 def _print_version(wanted: bool) -> None:

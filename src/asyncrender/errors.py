@@ -25,6 +25,7 @@ AsyncRenderError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "SceneNotFound",
     "ToolFailed",
     "ToolStalled",
+    "disk_error",
     "single_error",
 ]
 
@@ -143,11 +145,18 @@ class BrowserError(AsyncRenderError):
 
 
 class BrowserLaunchFailed(BrowserError):
-    """The browser did not come up. `stderr` holds its last words."""
+    """The browser did not come up. `stderr` holds its last words, `returncode` how it ended (negative: the signal)."""
 
     def __init__(self, message: str, *, stderr: str = "") -> None:
         super().__init__(message + (f" Its last words: {stderr}" if stderr else ""))
         self.stderr = stderr
+        self.returncode: int | None = None
+
+    def ended(self, returncode: int | None) -> None:
+        """Tell how the browser's process ended, once that is known."""
+        if returncode is not None and self.returncode is None:
+            self.returncode = returncode
+            self.message += f" It {_how_ended(returncode)}."
 
 
 class BrowserCrashed(BrowserLaunchFailed):
@@ -169,9 +178,8 @@ class ToolFailed(MediaError):
     """
 
     def __init__(self, argv: Sequence[str], *, returncode: int, stderr: str, doing: str) -> None:
-        how = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
         last = stderr.strip() or "nothing"
-        super().__init__(f"{doing}: {argv[0]} {how}. Its last words: {last}")
+        super().__init__(f"{doing}: {argv[0]} {_how_ended(returncode)}. Its last words: {last}")
         self.argv, self.returncode, self.stderr = tuple(argv), returncode, stderr
         self.transient = returncode < 0
         self.exit_code = 75 if self.transient else 1
@@ -206,10 +214,24 @@ class OutputLocked(OutputError):
     transient = True
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""The disk is full, or the user's share of it."""
+
+
+def disk_error(path: object, error: OSError) -> OutputError:
+    """What the system said of a file that was to be written, by its right name."""
+    kind = DiskFull if error.errno in NO_SPACE else OutputError
+    return kind(f"{path} could not be written: {error.strerror}.")
+
+
 class RenderCancelled(AsyncRenderError):
     """The render was cancelled through its job. (A cancelled scope raises the backend's own cancellation instead.)"""
 
     exit_code = 130
+
+
+def _how_ended(returncode: int) -> str:
+    return f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
 
 
 def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

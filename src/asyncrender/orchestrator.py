@@ -5,47 +5,42 @@ Planning is pure and stands apart; what is carried out here is a plan, wherever 
 
 from __future__ import annotations
 
-import inspect
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePath
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import anyio
-import anyio.to_thread
 
+from asyncrender.diskspace import check_space
 from asyncrender.errors import ChunkDamaged, InvalidPlan, RenderCancelled, single_error
 from asyncrender.executors.local import LocalExecutor
-from asyncrender.log import bound
-from asyncrender.media.concat import concat
-from asyncrender.media.mix import mix
-from asyncrender.plan import is_url, make_plan, replan
-from asyncrender.progress import (
-    Cancelled,
-    ChunkResult,
-    ChunkReused,
-    Event,
-    Failed,
-    Finished,
-    JobEvent,
-    Progress,
-    RenderResult,
-    Stage,
-    StageBegan,
-    StageMoved,
-    Tally,
-)
+from asyncrender.log import bound, get_logger
+from asyncrender.plan import differences, is_url, make_plan
+from asyncrender.progress import Cancelled, ChunkResult, Event, Failed, Finished, JobEvent, RenderResult
 from asyncrender.resolve import resolve
 from asyncrender.specs import Html, RenderChunk, RenderOptions, RenderPlan
-from asyncrender.workspace import Sidecar, Workspace
-
-OnProgress = Callable[[Progress], Awaitable[object] | object]
+from asyncrender.stages import (
+    Board,
+    OnProgress,
+    join_and_publish,
+    look,
+    reporting,
+    reuse,
+    reused_result,
+    say_discarded,
+    settle,
+    summarise,
+    tidied,
+)
+from asyncrender.threads import in_thread
+from asyncrender.workspace import Workspace
 
 RENDER_ID_LENGTH = 8
 """Digits of the fingerprint that name a render in the logs."""
 
-Outcome = TypeVar("Outcome")
+_log = get_logger("asyncrender.orchestrator")
 
 
 class Executor(Protocol):
@@ -60,28 +55,6 @@ class Executor(Protocol):
     ) -> Sequence[ChunkResult]: ...
 
 
-class _Board:
-    """Where a render stands, for whoever looks. Lookers see the present; nothing is queued for them."""
-
-    def __init__(self, plan: RenderPlan) -> None:
-        self.tally = Tally(plan.total_frames, len(plan.chunks), began=time.monotonic())
-        self.changed = anyio.Event()
-
-    def emit(self, event: Event) -> None:
-        self.tally.fold(event)
-        self.wake()
-
-    def enter(self, stage: Stage) -> None:
-        self.emit(StageBegan(stage, time.monotonic()))
-
-    def moved(self, stage: Stage) -> Callable[[float], None]:
-        return lambda fraction: self.emit(StageMoved(stage, fraction, time.monotonic()))
-
-    def wake(self) -> None:
-        self.changed.set()
-        self.changed = anyio.Event()
-
-
 class RenderOrchestrator:
     """Plans renders (`plan`, pure) and carries plans out (`render`).
 
@@ -91,6 +64,7 @@ class RenderOrchestrator:
 
     def __init__(self, executor: Executor | None = None, limiter: anyio.CapacityLimiter | None = None) -> None:
         self._executor = executor or LocalExecutor(limiter)
+        self._limiter = limiter
 
     @staticmethod
     def plan(composition_url: str | PurePath, output_path: str | PurePath, options: RenderOptions) -> RenderPlan:
@@ -106,27 +80,49 @@ class RenderOrchestrator:
         `on_progress` is called with the latest state: first at 0, last, once, at exactly 1.0. A slow one misses states
         and slows nothing. Raises what the error tree says; a cancelled scope raises the backend's own cancellation.
         """
-        board = _Board(plan)
-        return await _reporting(lambda: self._carry_out(plan, board), board, on_progress)
+        board = Board(plan)
+        return await reporting(lambda: self._carry_out(plan, board), board, on_progress)
 
-    async def _carry_out(self, plan: RenderPlan, board: _Board) -> RenderResult:
+    async def _carry_out(self, plan: RenderPlan, board: Board) -> RenderResult:
         board.enter("prepare")
-        workspace = Workspace(plan, Path(plan.base))
-        with bound(render=plan.fingerprint[:RENDER_ID_LENGTH]), workspace.lock():
+        given = Workspace(plan, Path(plan.base))
+        with bound(render=plan.fingerprint[:RENDER_ID_LENGTH]), given.lock():
             try:
-                plan = await _settle(plan, workspace, fresh=True)
+                plan = await settle(plan, given, limiter=self._limiter)
             except BaseException:
-                workspace.remove_if_empty()
+                given.remove_if_empty()
                 raise
             workspace = Workspace(plan, Path(plan.base))
-            async with _tidied(workspace, keep_chunks=plan.options.resume):
-                reused = await _reuse(plan, workspace, board)
-                rendered = await self._render_missing(plan, reused, board)
-                await _join_and_publish(plan, workspace, board)
-        return _result(plan, workspace, board, [*reused.values(), *rendered])
+            async with tidied(workspace, on_failure="ours" if plan.options.resume else "nothing"):
+                reused, discarded = await reuse(plan, workspace, board)
+                await in_thread(lambda: given.record_options(plan.options, replace_old=True))
+                done = sum(plan.chunks[number].frame_count for number in reused)
+                space = check_space(plan, workspace.folder, finished_frames=done)
+                chunks = await self._complete(plan, workspace, board, reused)
+        result = summarise(plan, workspace, board, chunks)
+        return dataclasses.replace(result, discarded=discarded, warnings=(*space, *result.warnings))
+
+    async def _complete(
+        self, plan: RenderPlan, workspace: Workspace, board: Board, reused: dict[int, ChunkResult]
+    ) -> list[ChunkResult]:
+        """Render what is missing, join, mix, publish. A chunk that turns out to be damaged is rendered again, once."""
+        rendered = await self._render_missing(plan, reused, board)
+        try:
+            await join_and_publish(plan, workspace, board)
+        except ChunkDamaged as error:
+            if error.chunk is None:
+                raise
+            _log.warning("a chunk is rendered again", chunk=error.chunk, reason=str(error))
+            chunk = plan.chunks[error.chunk]
+            await in_thread(lambda: workspace.discard(chunk))
+            again = await self._executor.run(plan, [chunk], board.emit)
+            rendered = [*(one for one in rendered if one.id != chunk.id), *again]
+            reused.pop(chunk.id, None)
+            await join_and_publish(plan, workspace, board)
+        return [*reused.values(), *rendered]
 
     async def _render_missing(
-        self, plan: RenderPlan, reused: dict[int, ChunkResult], board: _Board
+        self, plan: RenderPlan, reused: dict[int, ChunkResult], board: Board
     ) -> Sequence[ChunkResult]:
         board.enter("render")
         missing = [chunk for chunk in plan.chunks if chunk.id not in reused]
@@ -137,7 +133,7 @@ class RenderJob:
     """A render under way. Made by `open_render`."""
 
     def __init__(self, plan: RenderPlan) -> None:
-        self._plan, self._board = plan, _Board(plan)
+        self._plan, self._board = plan, Board(plan)
         self._scope = anyio.CancelScope()
         self._outcome: Finished | Failed | Cancelled | None = None
         self._over = anyio.Event()
@@ -229,9 +225,20 @@ async def render(
     """
     output = Path(output).absolute()
     scene = anchored(scene)
-    resolved = await resolve(scene, output, options)
+    resolved = await resolve(scene, output, options, limiter=limiter)
     plan = RenderOrchestrator.plan(scene, output, resolved)
+    if options is None or options.concurrency is None:
+        workers = await in_thread(lambda: _workers_before(plan))
+        plan = RenderOrchestrator.plan(scene, output, resolved.model_copy(update={"concurrency": workers}))
     return await RenderOrchestrator(executor, limiter).render(plan, on_progress)
+
+
+def _workers_before(plan: RenderPlan) -> int | None:
+    """How many an earlier run had, whose finished chunks only fit the same cuts: other memory may be free now."""
+    record = Workspace(plan, Path(plan.base)).recorded()
+    if not plan.options.resume or record is None or differences(record.options, plan.options):
+        return plan.options.concurrency
+    return record.options.concurrency
 
 
 def anchored(scene: str | PurePath) -> str | PurePath:
@@ -242,28 +249,35 @@ def anchored(scene: str | PurePath) -> str | PurePath:
 
 
 async def render_chunk(plan: RenderPlan, chunk_id: int, *, on_progress: OnProgress | None = None) -> ChunkResult:
-    """Render one chunk of a plan into the work folder, unless it lies there finished. Takes no lock.
+    """Render one chunk of a plan into the work folder, unless it lies there finished. Any number may do so.
 
     Raises InvalidPlan if the plan has no such chunk, and what rendering raises.
     """
     if not 0 <= chunk_id < len(plan.chunks):
         raise InvalidPlan(f"The plan has no chunk {chunk_id}; its chunks are 0 to {len(plan.chunks) - 1}.")
+    alone = {"chunks": (plan.chunks[chunk_id],), "total_frames": plan.chunks[chunk_id].frame_count}
+    board = Board(plan.model_copy(update=alone))
     workspace = Workspace(plan, Path(plan.base))
-    workspace.prepare()
-    plan = await _settle(plan, workspace, fresh=False)
+    with bound(render=plan.fingerprint[:RENDER_ID_LENGTH]), workspace.share():
+        return await reporting(lambda: _carry_out_chunk(plan, chunk_id, board), board, on_progress)
+
+
+async def _carry_out_chunk(plan: RenderPlan, chunk_id: int, board: Board) -> ChunkResult:
+    given = Workspace(plan, Path(plan.base))
+    plan = await settle(plan, given, recorded=True)
     workspace, chunk = Workspace(plan, Path(plan.base)), plan.chunks[chunk_id]
-    if (sidecar := await anyio.to_thread.run_sync(workspace.finished, chunk)) is not None:
-        return _reused_result(chunk, sidecar)
-    alone = plan.model_copy(update={"chunks": (chunk,), "total_frames": chunk.frame_count})
-    board = _Board(alone)
-    board.enter("render")
-
-    async def run() -> ChunkResult:
-        (result,) = await LocalExecutor().run(plan, [chunk], board.emit)
+    found = await in_thread(lambda: workspace.look(chunk), stoppable=True)
+    if found.sidecar is not None:
         board.enter("done")
-        return result
-
-    return await _reporting(run, board, on_progress)
+        return reused_result(chunk, found.sidecar)
+    if found.reason is not None:
+        say_discarded([(chunk, found.reason)])
+    await in_thread(lambda: given.record_options(plan.options, replace_old=False))
+    check_space(plan, workspace.folder)
+    board.enter("render")
+    (result,) = await LocalExecutor().run(plan, [chunk], board.emit)
+    board.enter("done")
+    return result
 
 
 async def assemble(plan: RenderPlan, *, on_progress: OnProgress | None = None) -> RenderResult:
@@ -271,116 +285,21 @@ async def assemble(plan: RenderPlan, *, on_progress: OnProgress | None = None) -
 
     Raises ChunkDamaged, naming the chunks that are missing or not whole; finished ones stay.
     """
-    board = _Board(plan)
+    board = Board(plan)
 
     async def run() -> RenderResult:
-        workspace = Workspace(plan, Path(plan.base))
-        with workspace.lock():
-            settled = await _settle(plan, workspace, fresh=False)
+        given = Workspace(plan, Path(plan.base))
+        with bound(render=plan.fingerprint[:RENDER_ID_LENGTH]), given.lock():
+            settled = await settle(plan, given, recorded=True)
             workspace = Workspace(settled, Path(plan.base))
-            async with _tidied(workspace, keep_chunks=True):
-                reused = await _reuse(settled, workspace, board)
+            async with tidied(workspace, on_failure="any"):
+                reused, discarded = await look(settled, workspace, board)
                 missing = [str(chunk.id) for chunk in settled.chunks if chunk.id not in reused]
                 if missing:
                     listed = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")
-                    raise ChunkDamaged(f"Not finished, or not from this plan: chunk {listed}. Render them first.")
-                await _join_and_publish(settled, workspace, board)
-        return _result(settled, workspace, board, list(reused.values()))
+                    why = f" ({'; '.join(discarded)})" if discarded else ""
+                    raise ChunkDamaged(f"Not finished, or not from this plan: chunk {listed}{why}. Render them first.")
+                await join_and_publish(settled, workspace, board)
+        return summarise(settled, workspace, board, list(reused.values()))
 
-    return await _reporting(run, board, on_progress)
-
-
-async def _reporting(run: Callable[[], Awaitable[Outcome]], board: _Board, on_progress: OnProgress | None) -> Outcome:
-    if on_progress is None:
-        return await run()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_report, board, on_progress)
-            outcome = await run()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
-    return outcome
-
-
-async def _report(board: _Board, on_progress: OnProgress) -> None:
-    shown: Progress | None = None
-    while shown is None or shown.stage != "done":
-        changed, progress = board.changed, board.tally.progress()
-        if progress == shown:
-            await changed.wait()
-            continue
-        shown = progress
-        answer = on_progress(progress)
-        if inspect.isawaitable(answer):
-            await answer
-
-
-async def _settle(plan: RenderPlan, workspace: Workspace, *, fresh: bool) -> RenderPlan:
-    """The plan with resolved options: resolved once for all chunks, which is recorded in the work folder.
-
-    `fresh`: look again although an earlier run recorded something.
-    """
-    if plan.options.environment is not None:
-        return plan
-    recorded = None if fresh else workspace.recorded_options()
-    if recorded is None:
-        url = plan.composition_url
-        scene = url if is_url(url) else Path(plan.base) / url
-        resolved = await resolve(scene, workspace.output, plan.options)
-        recorded = workspace.record_options(resolved, replace_old=fresh)
-    return replan(plan, recorded)
-
-
-@asynccontextmanager
-async def _tidied(workspace: Workspace, *, keep_chunks: bool) -> AsyncIterator[None]:
-    """Leave the work folder as its rule says: nothing after success, finished chunks (or nothing) after a failure."""
-    keep = keep_chunks
-    try:
-        yield
-        keep = False
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: workspace.sweep(keep_chunks=keep))
-            workspace.remove_if_empty()
-
-
-async def _reuse(plan: RenderPlan, workspace: Workspace, board: _Board) -> dict[int, ChunkResult]:
-    """The chunks that an earlier run finished, verified; all others are removed."""
-    reused: dict[int, ChunkResult] = {}
-    if plan.options.resume:
-        for chunk in plan.chunks:
-            sidecar = await anyio.to_thread.run_sync(workspace.finished, chunk)
-            if sidecar is not None:
-                reused[chunk.id] = _reused_result(chunk, sidecar)
-                board.emit(ChunkReused(chunk.id, chunk.frame_count))
-    await anyio.to_thread.run_sync(lambda: workspace.sweep(keep_chunks=plan.options.resume))
-    return reused
-
-
-async def _join_and_publish(plan: RenderPlan, workspace: Workspace, board: _Board) -> None:
-    board.enter("concat")
-    await concat(plan, workspace.folder, on_progress=board.moved("concat"))
-    board.enter("mix")
-    part = workspace.part(workspace.output)
-    await mix(plan, workspace.folder, part, on_progress=board.moved("mix"))
-    await anyio.to_thread.run_sync(workspace.publish, part)
-
-
-def _reused_result(chunk: RenderChunk, sidecar: Sidecar) -> ChunkResult:
-    return ChunkResult(chunk.id, attempts=0, seconds=0.0, capture=sidecar.capture, warnings=sidecar.warnings)
-
-
-def _result(plan: RenderPlan, workspace: Workspace, board: _Board, chunks: Sequence[ChunkResult]) -> RenderResult:
-    board.enter("done")
-    rate = plan.options.fps
-    assert rate is not None
-    ordered = tuple(sorted(chunks, key=lambda chunk: chunk.id))
-    return RenderResult(
-        output=workspace.output,
-        frames=plan.total_frames,
-        fps=float(rate),
-        duration=float(plan.total_frames / rate),
-        seconds=board.tally.seconds_by_stage(time.monotonic()),
-        chunks=ordered,
-        warnings=tuple(dict.fromkeys(warning for chunk in ordered for warning in chunk.warnings)),
-    )
+    return await reporting(run, board, on_progress)

@@ -26,13 +26,16 @@ DEFAULT_FPS = Fraction(30)
 FRAME_TOLERANCE = Fraction(1, 1_000_000)
 """Of a frame: a duration this close to a whole number of frames is that number (n/30 as a float is n frames)."""
 
+SHOWN_CHARS = 60
+"""Of a value in a sentence: props may be long."""
+
 T = TypeVar("T")
 
 MAX_CHUNKS = 100_000
 """More would spend longer on starting encoders than on frames; a mistyped chunk_frames, not a wish."""
 
-NOT_IN_FINGERPRINT = {"concurrency", "timeouts", "resume"}
-"""Options that change how a render is run, not what comes out."""
+NOT_IN_FINGERPRINT: dict[str, Any] = {"concurrency": True, "timeouts": True, "resume": True, "environment": {"notes"}}
+"""Options that change how a render is run, not what comes out, and why they were chosen: for the memory then free."""
 
 
 def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOptions) -> RenderPlan:
@@ -127,9 +130,33 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
 
 def fingerprint(scene: str, options: RenderOptions) -> str:
     """Hash of the scene (its URL or path) and all that changes its frames or its file: SHA-256 of canonical JSON."""
-    data = options.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
-    text = json.dumps([scene, data], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps([scene, _fingerprinted(options)], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(before: RenderOptions, now: RenderOptions) -> list[str]:
+    """What makes the fingerprints of two options differ: "video.crf was 18, is 23"."""
+    old, new = _flat(_fingerprinted(before)), _flat(_fingerprinted(now))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"{name} was {_shown(old.get(name))}, is {_shown(new.get(name))}" for name in names]
+
+
+def _fingerprinted(options: RenderOptions) -> dict[str, Any]:
+    return options.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    if not isinstance(value, dict | list) or not value:
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    flat = [_flat(inner, f"{name}.{key}" if name else str(key)) for key, inner in items]
+    return {key: inner for part in flat for key, inner in part.items()}
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
 
 
 def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:

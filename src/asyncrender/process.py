@@ -131,10 +131,10 @@ class Child:
         """Exit code; the negative signal number if one ended it; None while it runs or nobody waited."""
         return self._popen.returncode
 
-    def last_words(self) -> str:
+    def last_words(self, most_bytes: int = LAST_WORDS_BYTES) -> str:
         """The end of what the child wrote to standard error."""
         size = os.fstat(self._stderr.fileno()).st_size
-        tail = os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, max(0, size - LAST_WORDS_BYTES))
+        tail = os.pread(self._stderr.fileno(), most_bytes, max(0, size - most_bytes))
         return tail.decode(errors="replace").strip()
 
     async def wait(self) -> int:
@@ -228,6 +228,19 @@ async def run(argv: Sequence[str], *, doing: str, idle_seconds: float, deadline:
             output += data
         await check_exit(child, doing)
     return bytes(output)
+
+
+async def wait_gone(pid: int) -> None:
+    """Wait until a process that is not our own, such as a child's child, has ended. Only where there are pidfds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await anyio.wait_readable(descriptor)
+    finally:
+        anyio.notify_closing(descriptor)
+        os.close(descriptor)
 
 
 async def check_exit(child: Child, doing: str) -> None:

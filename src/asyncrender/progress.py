@@ -125,6 +125,8 @@ class RenderResult:
     """Wall time by stage, and "total"."""
     chunks: tuple[ChunkResult, ...]
     warnings: tuple[str, ...]
+    discarded: tuple[str, ...] = ()
+    """Why chunks that an earlier run had finished were rendered again, a sentence for each reason."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ import base64
 import math
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from fractions import Fraction
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Literal
+
+import anyio
 
 from asyncrender.browser.capture import PageLook, look_at_page, probe_capture
 from asyncrender.errors import InvalidOption, MediaError, SceneNotFound
@@ -21,6 +24,7 @@ from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, probe, tool_version
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output
 from asyncrender.process import find_tool
+from asyncrender.retry import retried
 from asyncrender.specs import (
     AudioTrack,
     Environment,
@@ -48,15 +52,26 @@ Preroll = Literal["always", "never"]
 _log = get_logger("asyncrender.resolve")
 
 
-async def resolve(scene: str | PurePath, output: str | PurePath, options: RenderOptions | None = None) -> RenderOptions:
+async def resolve(
+    scene: str | PurePath,
+    output: str | PurePath,
+    options: RenderOptions | None = None,
+    *,
+    limiter: anyio.CapacityLimiter | None = None,
+) -> RenderOptions:
     """The options with everything found out and written down; resolved options come back as they are.
 
-    `scene` is a path, URL or `Html`; `output` the future video file. Raises SceneNotFound, InvalidOption, MissingTool,
-    BrowserLaunchFailed. Nothing is written.
+    `scene` is a path, URL or `Html`; `output` the future video file. The browser that is asked takes a token of
+    `limiter`. Raises SceneNotFound, InvalidOption, MissingTool, BrowserLaunchFailed. Nothing is written.
     """
     options = options or RenderOptions()
     if options.environment is not None:
         return options
+    async with limiter or nullcontext():
+        return await retried(lambda: _resolve(scene, output, options), doing="resolving the options")
+
+
+async def _resolve(scene: str | PurePath, output: str | PurePath, options: RenderOptions) -> RenderOptions:
     _, name = split_output(output)
     _check_output(Path(output))
     url, markup = _look_at_scene(scene)

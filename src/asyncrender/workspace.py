@@ -2,31 +2,39 @@
 
 A file is written as `*.part` and appears under its name by rename, whole or not at all. The sidecars are the journal:
 what has a valid one is finished. Which chunks there shall be is the plan's business.
+
+Two locks, both freed by the kernel if their holder dies: whoever renders or assembles holds the file `lock` alone;
+whoever renders single chunks shares the folder's own lock, so that nobody removes what he is writing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocked
-from asyncrender.plan import chunk_key
+from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, disk_error
+from asyncrender.files import Checksums, Stamp, checksum
+from asyncrender.plan import chunk_key, differences, is_url
 from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
 LOCK_NAME = "lock"
 PART_SUFFIX = ".part"
 SIDECAR_SUFFIX = ".json"
-READ_BYTES = 1 << 20
-"""A piece of a file when its checksum is taken."""
+
+Kept = Literal["nothing", "ours", "any"]
+"""Which finished chunks stay in the work folder."""
+
+SHOWN_REASONS = 3
+"""Of a scene or of options that changed in many places."""
 
 
 class Sidecar(BaseModel):
@@ -42,6 +50,28 @@ class Sidecar(BaseModel):
     capture: str
     """The capture path its frames took."""
     warnings: tuple[str, ...] = ()
+    files: dict[str, str | None] = {}
+    """The scene's own files that were asked for: path in its folder -> checksum; None: there was no such file."""
+
+
+class Record(BaseModel):
+    """What the chunks in a work folder are made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: str
+    """Fingerprint of the plan as it was given, perhaps unresolved."""
+    scene: str
+    options: RenderOptions
+    """Resolved."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a chunk: its sidecar if it can be used, else why not; neither if nothing was there."""
+
+    sidecar: Sidecar | None = None
+    reason: str | None = None
 
 
 class Workspace:
@@ -51,40 +81,64 @@ class Workspace:
         self._plan, self.folder = plan, folder
         self.work = folder / plan.work_folder
         self.output = folder / plan.final_output_file
+        self._checksums = Checksums()
 
     def prepare(self) -> None:
-        """Make the work folder. Raises InvalidOption if the output cannot lie there, DiskFull, OutputError."""
+        """Make the work folder. Raises InvalidOption if the output cannot lie there, DiskFull."""
         if not self.folder.is_dir():
             raise InvalidOption("output", str(self.output), f"the folder {str(self.folder)!r} does not exist")
         if self.output.is_dir():
             raise InvalidOption("output", str(self.output), "it is a folder; give a file's name")
+        self.spare(
+            {f"audio.tracks.{number}": track.path for number, track in enumerate(self._plan.options.audio.tracks)}
+        )
+        if not is_url(self._plan.composition_url):
+            self.spare({"the scene": self.folder / self._plan.composition_url})
         try:
             self.work.mkdir(exist_ok=True)
             (self.work / LOCK_NAME).touch()
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in NO_SPACE:
                 raise DiskFull(f"No space is left in {self.folder}.") from None
             raise InvalidOption("output", str(self.output), f"its folder cannot be written: {error.strerror}") from None
+
+    def spare(self, inputs: Mapping[str, str | Path]) -> None:
+        """Raise InvalidOption if the output would replace one of these, named, files."""
+        for name, path in inputs.items():
+            with contextlib.suppress(OSError):
+                if self.output.samefile(path):
+                    allowed = f"it would replace what the film is made from, {name}; give it another name"
+                    raise InvalidOption("output", str(self.output), allowed)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the output for one render. The kernel frees a dead holder's lock. Raises OutputLocked, InvalidOption."""
-        descriptor = self._open_lock()
+        descriptor = self._open_lock(LOCK_NAME, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         finally:
             os.close(descriptor)
 
-    def _open_lock(self) -> int:
-        path = self.work / LOCK_NAME
+    @contextmanager
+    def share(self) -> Iterator[None]:
+        """Keep the folder, and what is written in it, from being removed; any number may share it."""
+        descriptor = self._open_lock(".", fcntl.LOCK_SH)  # waits for no longer than somebody sweeps
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self, name: str, kind: int) -> int:
+        path = self.work / name
+        flags = os.O_RDONLY | os.O_DIRECTORY if name == "." else os.O_RDWR | os.O_CREAT
         while True:
             self.prepare()
             try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:  # the holder before us has just removed the folder
                 continue
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind)
                 if _same_file(descriptor, path):
                     return descriptor
             except BlockingIOError:
@@ -100,58 +154,112 @@ class Workspace:
         return self.work / f"{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}"
 
     def finished(self, chunk: RenderChunk) -> Sidecar | None:
-        """The chunk's sidecar, if the chunk is there, whole, and made from this very plan. Reads the whole chunk."""
+        """The chunk's sidecar, if the chunk can be used, see `look`."""
+        return self.look(chunk).sidecar
+
+    def look(self, chunk: RenderChunk) -> Finding:
+        """Whether the chunk is there, whole, and made from this very plan and the scene's files as they are now.
+
+        Reads the whole chunk, and those files of the scene that were touched.
+        """
         path = self.file(chunk)
         try:
             sidecar = Sidecar.model_validate_json(_sidecar(path).read_bytes())
-            right = (chunk_key(self._plan.fingerprint, chunk), chunk.frame_count)
-            whole = (sidecar.key, sidecar.frames) == right and path.stat().st_size == sidecar.bytes
-            return sidecar if whole and _checksum(path) == sidecar.checksum else None
+        except FileNotFoundError:
+            return Finding(reason=f"{path.name} was not finished" if path.exists() else None)
         except (OSError, ValidationError):
-            return None
+            return Finding(reason=f"{_sidecar(path).name} is damaged")
+        reason = self._why_unusable(chunk, path, sidecar)
+        return Finding(reason=reason) if reason else Finding(sidecar)
 
-    def finish(self, chunk: RenderChunk, part: Path, *, capture: str, warnings: tuple[str, ...]) -> Sidecar:
-        """Publish a chunk whose frames were counted: the file first, then the sidecar that vouches for it."""
+    def _why_unusable(self, chunk: RenderChunk, path: Path, sidecar: Sidecar) -> str | None:
+        if (sidecar.key, sidecar.frames) != (chunk_key(self._plan.fingerprint, chunk), chunk.frame_count):
+            return self._what_differs() or "the film was cut into other chunks"
+        if self.scene_folder and (touched := self._checksums.changed(self.scene_folder, sidecar.files)):
+            return f"the scene's {_listed(touched)} changed"
+        try:
+            whole = path.stat().st_size == sidecar.bytes and checksum(path) == sidecar.checksum
+        except OSError as error:
+            return f"{path.name} cannot be read: {error.strerror}"
+        return None if whole else f"{path.name} is damaged"
+
+    @property
+    def scene_folder(self) -> Path | None:
+        """Where the scene's own files lie; None for a page from elsewhere, or without any."""
+        if is_url(self._plan.composition_url):
+            return None
+        scene = self.folder / self._plan.composition_url
+        return scene if scene.is_dir() else scene.parent
+
+    def finish(
+        self,
+        chunk: RenderChunk,
+        part: Path,
+        *,
+        capture: str,
+        warnings: tuple[str, ...],
+        files: Mapping[str, Stamp | None],
+    ) -> Sidecar:
+        """Publish a chunk whose frames were counted: the file first, then the sidecar that vouches for it.
+
+        `files`: what the page asked for, as it was then; a file that is not the same any more makes the chunk unusable
+        for another run.
+        """
         path = self.file(chunk)
         sidecar = Sidecar(
             key=chunk_key(self._plan.fingerprint, chunk),
             frames=chunk.frame_count,
             bytes=part.stat().st_size,
-            checksum=_checksum(part),
+            checksum=checksum(part),
             capture=capture,
             warnings=warnings,
+            files=self._checksums.seen(self.scene_folder, files) if self.scene_folder else {},
         )
         _sidecar(path).unlink(missing_ok=True)
         replace(part, path)
         note = self.part(_sidecar(path))
-        _write(note, sidecar.model_dump_json())
+        write_text(note, sidecar.model_dump_json())
         replace(note, _sidecar(path))
         return sidecar
 
-    def sweep(self, *, keep_chunks: bool) -> None:
-        """Remove what is not a finished chunk of this plan."""
-        kept = {LOCK_NAME}
-        if keep_chunks:
-            kept.add(self._record.name)
-            for path in (self.file(chunk) for chunk in self._plan.chunks if self._claimed(chunk)):
-                kept |= {path.name, _sidecar(path).name}
-        with contextlib.suppress(FileNotFoundError):
+    def sweep(self, keep: Kept, chunks: Sequence[RenderChunk] | None = None) -> None:
+        """Remove what nobody needs: unfinished parts at least, but not while others render single chunks.
+
+        `keep`: "ours", the finished chunks of this plan (or, if given, these); "any", those of other plans too.
+        """
+        kept = self._kept(keep, self._plan.chunks if chunks is None else chunks)
+        with _alone(self.work) as alone, contextlib.suppress(FileNotFoundError):
             for path in self.work.iterdir():
-                if path.name not in kept and not path.is_dir():
+                spared = (path.suffix == PART_SUFFIX and not alone) or (path.suffix != PART_SUFFIX and keep == "any")
+                if path.name not in kept and not spared and not path.is_dir():
                     path.unlink(missing_ok=True)
 
+    def _kept(self, keep: Kept, chunks: Sequence[RenderChunk]) -> set[str]:
+        if keep == "nothing":
+            return {LOCK_NAME}
+        claimed = [self.file(chunk) for chunk in chunks if self._claimed(chunk)]
+        return {LOCK_NAME, self._record.name, *(name for path in claimed for name in (path.name, _sidecar(path).name))}
+
     def recorded_options(self) -> RenderOptions | None:
-        """What was resolved for this plan by whoever worked on it first."""
+        """What was resolved for this very plan by whoever worked on it first."""
+        record = self.recorded()
+        return record.options if record is not None and record.plan == self._plan.fingerprint else None
+
+    def recorded(self) -> Record | None:
+        """What the chunks that are there, if any, were made from."""
         try:
-            return RenderOptions.model_validate_json(self._record.read_bytes())
+            return Record.model_validate_json(self._record.read_bytes())
         except (OSError, ValidationError):
             return None
 
     def record_options(self, resolved: RenderOptions, *, replace_old: bool) -> RenderOptions:
-        """Record what was resolved, and give what counts: without `replace_old` the first record wins."""
+        """Record what was resolved, and give what counts: without `replace_old` the plan's first record wins."""
+        record = Record(plan=self._plan.fingerprint, scene=self._plan.composition_url, options=resolved)
         note = self.part(self._record)
-        _write(note, resolved.model_dump_json())
+        write_text(note, record.model_dump_json())
         try:
+            if self.recorded_options() is None:  # of another plan, if there is one at all
+                self._record.unlink(missing_ok=True)
             if replace_old:
                 note.replace(self._record)
             else:
@@ -168,6 +276,15 @@ class Workspace:
     def _record(self) -> Path:
         return self.work / "resolved.json"
 
+    def _what_differs(self) -> str | None:
+        record = self.recorded()
+        if record is None:
+            return "its options are not known"
+        if record.scene != self._plan.composition_url:
+            return f"the scene was {record.scene}"
+        found = differences(record.options, self._plan.options)
+        return _listed(found) if found else None
+
     def _claimed(self, chunk: RenderChunk) -> bool:
         """Whether a sidecar vouches for the chunk; what is in the file is not looked at."""
         try:
@@ -176,10 +293,15 @@ class Workspace:
             return False
         return sidecar.key == chunk_key(self._plan.fingerprint, chunk) and self.file(chunk).exists()
 
+    def discard(self, chunk: RenderChunk) -> None:
+        """Remove a chunk that cannot be used."""
+        _sidecar(self.file(chunk)).unlink(missing_ok=True)
+        self.file(chunk).unlink(missing_ok=True)
+
     def remove_if_empty(self) -> None:
-        """Remove the folder if it holds no chunk: nothing but the lock and what was resolved."""
-        with contextlib.suppress(OSError):
-            if {path.name for path in self.work.iterdir()} <= {LOCK_NAME, self._record.name}:
+        """Remove the folder if it holds no chunk, nothing but the lock and what was resolved, and nobody shares it."""
+        with _alone(self.work) as alone, contextlib.suppress(OSError):
+            if alone and {path.name for path in self.work.iterdir()} <= {LOCK_NAME, self._record.name}:
                 self._record.unlink(missing_ok=True)
                 (self.work / LOCK_NAME).unlink(missing_ok=True)
                 self.work.rmdir()
@@ -196,19 +318,15 @@ def replace(part: Path, path: Path) -> None:
         part.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise _unwritten(path, error) from None
+        raise disk_error(path, error) from None
 
 
-def _write(note: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a small file. Raises DiskFull, OutputError."""
     try:
-        note.write_text(text)
+        path.write_text(text)
     except OSError as error:
-        raise _unwritten(note, error) from None
-
-
-def _unwritten(path: Path, error: OSError) -> OutputError:
-    kind = DiskFull if error.errno == errno.ENOSPC else OutputError
-    return kind(f"{path} could not be written: {error.strerror}.")
+        raise disk_error(path, error) from None
 
 
 def _sync(path: Path) -> None:
@@ -230,9 +348,47 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=32)
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+def _listed(reasons: list[str]) -> str:
+    more = f" and {len(reasons) - SHOWN_REASONS} more" if len(reasons) > SHOWN_REASONS else ""
+    return ", ".join(reasons[:SHOWN_REASONS]) + more
+
+
+@contextmanager
+def idle(work: Path) -> Iterator[bool]:
+    """Whether nobody uses a work folder, and then nobody does while the block lasts."""
+    with _alone(work) as alone:
+        try:
+            descriptor = os.open(work / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield alone
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = alone
+        except BlockingIOError:
+            free = False
+        try:
+            yield free
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether nobody shares the folder, and then nobody does while the block lasts."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield True
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except BlockingIOError:
+        alone = False
+    except OSError:  # a file system without such locks
+        alone = True
+    try:
+        yield alone
+    finally:
+        os.close(descriptor)

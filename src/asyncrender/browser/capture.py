@@ -17,11 +17,13 @@ from typing import Any, Protocol
 
 import anyio
 
-from asyncrender.browser.launch import Browser, open_browser, sandbox_possible
+from asyncrender.browser.launch import Browser, open_browser, sandbox_possible, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
 from asyncrender.browser.page import Page, open_page, scene_address
 from asyncrender.browser.server import SceneServer, open_server
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled, InvalidOption
+from asyncrender.files import Stamp
+from asyncrender.log import get_logger
 from asyncrender.specs import BrowserOptions, RenderOptions
 from asyncrender.specs import Capture as CaptureName
 
@@ -55,12 +57,21 @@ FILM_FRAMES = 20
 SMALLEST_TICK_MS = 0.001
 """The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
 
+_log = get_logger("asyncrender.capture")
+
 
 class Capture:
     """Frames of one page, in order. `skip` lives through a frame without a picture."""
 
-    def __init__(self, page: Page, camera: _Camera, frame_seconds: float, films: Films | None) -> None:
-        self.page, self._camera, self._frame_seconds, self._films = page, camera, frame_seconds, films
+    def __init__(
+        self, page: Page, camera: _Camera, frame_seconds: float, films: Films | None, server: SceneServer | None
+    ) -> None:
+        self.page, self._camera, self._frame_seconds = page, camera, frame_seconds
+        self._films, self._server = films, server
+
+    def files(self) -> dict[str, Stamp | None]:
+        """The scene's own files that the page asked for so far, as they were then; None: there was no such file."""
+        return self._server.asked if self._server is not None else {}
 
     def local_source(self, name: str) -> Path:
         """The file behind a media element's source, as `sounds()` names it; it goes with the browser.
@@ -212,10 +223,12 @@ async def open_capture(
         camera = _BeginFrame(page, float(1000 / options.fps)) if begin_frame else _Screenshot(page)
         for _ in range(SETTLING_FRAMES):
             await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=False)
+        await watch_helpers(browser)
+        _log.debug("the page loads", stage="load", url=page.label)
         await page.load()
         await page.until_ready(lambda: camera.shoot(picture=False))
         await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
-        yield Capture(page, camera, options.timeouts.frame, films)
+        yield Capture(page, camera, options.timeouts.frame, films, server)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The seam to the DevTools protocol; it knows nothing of pages or frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,7 +45,11 @@ class Connection:
         self._pending: dict[int, _Pending] = {}
         self._listeners: dict[tuple[str | None, str], Listener] = {}
         self._on_close: list[Callable[[], None]] = []
+        self.broken: str | None = None
+        """Why it was broken off, a sentence."""
         self._closed = False
+        self.gone = False
+        """The browser has closed its end: it has died, or is about to."""
 
     def listen(self, method: str, listener: Listener, session: str | None = None) -> None:
         """Call `listener(params)` for each such event of the session. It must not block; one listener per event."""
@@ -59,7 +63,7 @@ class Connection:
         self, method: str, params: dict[str, Any] | None = None, session: str | None = None
     ) -> dict[str, Any]:
         """The command's result. Raises CallFailed if Chromium refuses, BrowserCrashed if it is or goes away."""
-        if self._closed:
+        if self._closed or self.broken:
             raise self.crash(method)
         self._next_id += 1
         message: dict[str, Any] = {"id": self._next_id, "method": method, "params": params or {}}
@@ -94,7 +98,24 @@ class Connection:
             if pending.session == session:
                 pending.done.set()
 
+    def break_off(self, why: str) -> None:
+        """Fail what is pending and all that follows: the browser runs, but cannot be relied on. `why` is a sentence."""
+        self.broken = self.broken or why
+        for pending in self._pending.values():
+            pending.done.set()
+
+    def watch(self, death: Callable[[], Awaitable[None]], why: str) -> None:
+        """Break off once `death()` returns."""
+
+        async def wait() -> None:
+            await death()
+            self.break_off(why)
+
+        self._tasks.start_soon(wait)
+
     def crash(self, doing: str) -> BrowserCrashed:
+        if self.broken and not self.gone:
+            return BrowserCrashed(f"{self.broken} (during {doing})", stderr=self._last_words())
         return BrowserCrashed(f"The browser went away during {doing}.", stderr=self._last_words())
 
     async def _send(self, data: bytes, method: str) -> None:
@@ -102,6 +123,7 @@ class Connection:
             try:
                 await self._to.send(data)
             except BrokenPipeError:
+                self.gone = True
                 raise self.crash(method) from None
             except BaseException:
                 self._closed = True  # half a message may have been sent, which garbles every later one
@@ -113,6 +135,7 @@ class Connection:
             while data := await self._from.receive():
                 for message in decoder.feed(data):
                     self._dispatch(message)
+            self.gone = True
         finally:
             self._closed = True
             for pending in self._pending.values():

@@ -6,21 +6,23 @@ One browser serves one worker and has a profile of its own, which goes with it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from asyncrender.browser.connection import Connection, open_connection
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MediaError, MissingTool
-from asyncrender.process import run, supervise
+from asyncrender.log import get_logger
+from asyncrender.process import LAST_WORDS_BYTES, Child, run, supervise, wait_gone
+from asyncrender.scratch import open_folder
 from asyncrender.specs import BrowserOptions, Capture
 
 ENVIRONMENT_VARIABLE = "ASYNCRENDER_BROWSER"
@@ -104,10 +106,23 @@ PIPE_SHELL = ("/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"
 SMALL_SHM_BYTES = 1 << 29
 """Containers give /dev/shm 64 MB, in which a few 4K surfaces do not fit; with less than this Chromium uses files."""
 
-PROFILE_PREFIX = "asyncrender-browser-"
+NOISE = re.compile(
+    r"^\[[^\]]*:(INFO|WARNING|ERROR):(dbus/|device/bluetooth/|media/gpu/vaapi/|sandbox/policy/|components/viz/).*\n?",
+    re.MULTILINE,
+)
+"""What Chromium writes to standard error in a container that lacks nothing for rendering, whatever its log level."""
 
-REMOVE_ATTEMPTS, REMOVE_PAUSE_SECONDS = 20, 0.05
-"""Killed renderers may write their last while the profile is removed."""
+LAST_BREATH_SECONDS = 0.5
+"""For a browser that has closed its pipe, or lost a part, to end: by then it is known what it died of."""
+
+STDERR_BYTES = 1 << 16
+"""So much is looked through for words that are none of the NOISE."""
+
+HELPERS = {"GPU": "its GPU process", "network.mojom.NetworkService": "its network process"}
+"""Processes (DevTools' SystemInfo.ProcessInfo.type) that Chromium replaces when they die, but not what they held: WebGL
+contexts, surfaces, answers under way. The frames after that would be others."""
+
+_log = get_logger("asyncrender.browser")
 
 
 @dataclass(frozen=True)
@@ -167,16 +182,46 @@ async def open_browser(
     """A browser for as long as the block lasts. Raises MissingTool, BrowserLaunchFailed."""
     binary = find_browser(options)
     sandbox = options.sandbox == "on" or (options.sandbox == "auto" and (await sandbox_possible())[0])
-    async with _open_profile() as profile:
+    async with open_folder() as profile:
         chosen = switches(options, capture, port, sandbox=sandbox)
         argv = [binary, *chosen, f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
         env = {**os.environ, "TMPDIR": str(profile), "TZ": "UTC"}
+        _log.debug("the browser starts", stage="launch")
         async with (
             supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,
-            open_connection(child.stdin, child.stdout, child.last_words) as connection,
+            _conversation(child) as connection,
         ):
             answer = await _first_answer(connection, binary, launch_seconds)
             yield Browser(connection, str(answer["product"]), str(answer["userAgent"]), child.pid, profile)
+
+
+@asynccontextmanager
+async def _conversation(child: Child) -> AsyncIterator[Connection]:
+    """A connection whose crashes know how the browser ended."""
+    connection: Connection | None = None
+    try:
+        async with open_connection(child.stdin, child.stdout, lambda: last_words(child)) as connection:
+            yield connection
+    except BrowserLaunchFailed as error:
+        if connection is not None and (connection.gone or connection.broken):
+            with anyio.move_on_after(LAST_BREATH_SECONDS):
+                error.ended(await child.wait())
+        raise
+
+
+def last_words(child: Child) -> str:
+    """What a browser last wrote to standard error, without the NOISE."""
+    return NOISE.sub("", child.last_words(STDERR_BYTES))[-LAST_WORDS_BYTES:].strip()
+
+
+async def watch_helpers(browser: Browser) -> None:
+    """From now on, the death of one of Chromium's HELPERS is a BrowserCrashed."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    found = await browser.connection.call("SystemInfo.getProcessInfo")
+    for helper in found["processInfo"]:
+        if name := HELPERS.get(helper["type"]):
+            browser.connection.watch(partial(wait_gone, helper["id"]), f"The browser lost {name}.")
 
 
 async def _first_answer(connection: Connection, binary: str, seconds: float) -> dict[str, Any]:
@@ -187,27 +232,6 @@ async def _first_answer(connection: Connection, binary: str, seconds: float) -> 
         raise BrowserLaunchFailed(f"{binary} did not start.", stderr=error.stderr) from None
     except TimeoutError:
         raise BrowserLaunchFailed(f"{binary} gave no answer within {seconds:g} s (timeouts.launch).") from None
-
-
-@asynccontextmanager
-async def _open_profile() -> AsyncIterator[Path]:
-    profile = Path(tempfile.mkdtemp(prefix=PROFILE_PREFIX))
-    try:
-        yield profile
-    finally:
-        try:
-            with anyio.CancelScope(shield=True):
-                for _ in range(REMOVE_ATTEMPTS):
-                    if await anyio.to_thread.run_sync(_remove, profile):
-                        break
-                    await anyio.sleep(REMOVE_PAUSE_SECONDS)
-        finally:
-            _remove(profile)  # asyncio's Task.cancel(), called again, goes through every shield
-
-
-def _remove(folder: Path) -> bool:
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
 
 
 def _shm_bytes() -> int:

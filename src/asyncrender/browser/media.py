@@ -15,20 +15,21 @@ import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
-import anyio.to_thread
 
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import CONTROL, OWN_ORIGIN, Page
 from asyncrender.browser.server import ORIGIN, SceneServer
-from asyncrender.errors import AsyncRenderError, BrowserCrashed, InvalidOption, single_error
+from asyncrender.errors import NO_SPACE, AsyncRenderError, BrowserCrashed, InvalidOption, disk_error, single_error
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
+from asyncrender.threads import in_thread, pause_point
 
 SECRET_BYTES = 32
 """256 bits: the page's own scripts shall not ask by chance."""
@@ -81,6 +82,10 @@ class Films:
         try:
             data = await self._answer(question, asked, body)
         except (AsyncRenderError, OSError) as error:
+            if getattr(error, "transient", False):  # else a film would be missing in this chunk, and be there in others
+                raise
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise disk_error(self._folder, error) from None
             text = str(error)
             data = json.dumps({"error": text}).encode() if question == "film" else text.encode()
         headers = [{"name": "Access-Control-Allow-Origin", "value": "*"}]
@@ -93,7 +98,7 @@ class Films:
             frame_of = await self._frames(asked["element"], asked["source"])
             return await frame_of(int(asked["index"]))
         if question == "upload":
-            await anyio.to_thread.run_sync(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body))
+            await in_thread(partial(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body)))
         elif question == "warning":
             self._page.warn(asked["text"])
         elif question == "film":
@@ -136,7 +141,7 @@ class Films:
                 self._files[name] = self._server.file(name)
             elif name.startswith(("http://", "https://")):
                 file = self._folder / f"{len(self._files)}"
-                await anyio.to_thread.run_sync(_download, name, file, self._seconds, abandon_on_cancel=True)
+                await in_thread(partial(_download, name, file, self._seconds), stoppable=True)
                 self._files[name] = file
             else:
                 raise InvalidOption("source", name[:LABEL_CHARS], "it has to be an http, https, blob or data URL")
@@ -147,6 +152,7 @@ def _download(url: str, file: Path, seconds: float) -> None:
     try:
         with urllib.request.urlopen(request, timeout=seconds) as response, file.open("wb") as out:
             while piece := response.read(PIECE_BYTES):
+                pause_point()
                 out.write(piece)
     except (urllib.error.URLError, ValueError) as error:
         raise OSError(f"it could not be loaded: {error}") from None

@@ -16,7 +16,15 @@ import anyio
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
-from asyncrender.errors import BrowserCrashed, PageNotReady, PageStalled, PageThrew, SceneNotFound
+from asyncrender.errors import (
+    AsyncRenderError,
+    BrowserCrashed,
+    BrowserStalled,
+    PageNotReady,
+    PageStalled,
+    PageThrew,
+    SceneNotFound,
+)
 from asyncrender.log import get_logger
 from asyncrender.plan import is_url
 from asyncrender.specs import RenderOptions
@@ -54,9 +62,9 @@ _log = get_logger("asyncrender.page")
 class Page:
     """One document in one tab. Time moves only by `advance`."""
 
-    def __init__(self, browser: Browser, session: str, options: RenderOptions, url: str) -> None:
+    def __init__(self, browser: Browser, target: str, session: str, options: RenderOptions, url: str) -> None:
         self._connection = browser.connection
-        self._session, self._options, self._url = session, options, url
+        self._target, self._session, self._options, self._url = target, session, options, url
         self._pending: dict[str, str] = {}
         self._thrown: list[str] = []
         self._frame: int | None = None
@@ -69,6 +77,7 @@ class Page:
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
+        self._connection.listen("Target.targetCrashed", self._crash)
 
     @property
     def label(self) -> str:
@@ -150,11 +159,28 @@ class Page:
         with anyio.move_on_after(seconds) as limit:
             self.films_in_picture = await self._tell(f"advance({frame})")
         if limit.cancelled_caught:
-            what = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame); an endless loop?"
-            raise PageStalled(what).at(frame=frame)
+            raise (await self._stall(seconds)).at(frame=frame)
         while self._pending:
             await self._requests_end()
         self.check()
+
+    async def _stall(self, seconds: float) -> AsyncRenderError:
+        """Whose fault it is that a frame was not finished: the page's, unless its process neither answers nor works."""
+        late = f"did not finish its scripts within {seconds:g} s (timeouts.frame)"
+        with anyio.move_on_after(LAST_QUESTION_SECONDS):
+            await self.evaluate("0")
+            return PageStalled(f"{self.label} {late}; a promise that is never kept?")
+        with anyio.move_on_after(LAST_QUESTION_SECONDS):
+            before = await self._renderer_seconds()
+            await anyio.sleep(LAST_QUESTION_SECONDS / 2)
+            if await self._renderer_seconds() - before > LAST_QUESTION_SECONDS / 20:
+                return PageStalled(f"{self.label} {late}; an endless loop?")
+        return BrowserStalled(f"{self.label} {late}: its browser hangs.")
+
+    async def _renderer_seconds(self) -> float:
+        """Processor time of the browser's pages so far."""
+        found = await self._connection.call("SystemInfo.getProcessInfo")
+        return sum(float(one["cpuTime"]) for one in found["processInfo"] if one["type"] == "renderer")
 
     def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
@@ -218,7 +244,6 @@ class Page:
             "Runtime.consoleAPICalled": self._console,
             "Page.javascriptDialogOpening": self._dialog,
             "Page.frameNavigated": self._navigated,
-            "Inspector.targetCrashed": self._crash,
         }
 
     def _request_begins(self, event: dict[str, Any]) -> None:
@@ -264,8 +289,9 @@ class Page:
             self._thrown.append(f"the page left for {event['frame'].get('url')}")
 
     def _crash(self, event: dict[str, Any]) -> None:
-        self._crashed = "its renderer died, perhaps out of memory"
-        self._connection.abandon(self._session)
+        if event["targetId"] == self._target:
+            self._crashed = f"its renderer died ({event['status']}, {event['errorCode']}), perhaps out of memory"
+            self._connection.abandon(self._session)
 
 
 def scene_address(composition_url: str, base: Path) -> tuple[str | None, Path | bytes | None]:
@@ -290,8 +316,9 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     target = await connection.call("Target.createTarget", {"url": "about:blank", **tab})
     attach = {"targetId": target["targetId"], "flatten": True}
     session = (await connection.call("Target.attachToTarget", attach))["sessionId"]
-    page = Page(browser, session, options, url)
-    for name in ("Page", "Runtime", "Network", "Inspector", "Animation"):
+    page = Page(browser, target["targetId"], session, options, url)
+    await connection.call("Target.setDiscoverTargets", {"discover": True})
+    for name in ("Page", "Runtime", "Network", "Animation"):
         await page.call(f"{name}.enable")
     if not begin_frame:  # there the tab's own size holds; changing it would want frames of its own
         metrics = {**size, "deviceScaleFactor": 1, "mobile": False}

@@ -22,12 +22,13 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import anyio
-import anyio.to_thread
 import h11
 from anyio.abc import Listener, SocketAttribute, SocketStream, TaskGroup
 
 from asyncrender.errors import SceneNotFound, single_error
+from asyncrender.files import Stamp, stamp
 from asyncrender.log import get_logger
+from asyncrender.threads import in_thread
 
 HOST = "scene.localhost"
 ORIGIN = f"http://{HOST}"
@@ -96,6 +97,11 @@ class SceneServer:
         path = url.partition("#")[0].partition("?")[0].removeprefix(ORIGIN)
         return _find(self.scene, path.encode())
 
+    @property
+    def asked(self) -> dict[str, Stamp | None]:
+        """What was asked for so far: path in the scene's folder -> how the file was then; None: there was none."""
+        return dict(self.scene.asked)
+
 
 @dataclass(frozen=True)
 class _Scene:
@@ -103,6 +109,7 @@ class _Scene:
     folder: Path
     """Free of symlinks; a page given as bytes has none that is looked into."""
     secret: bytes = field(repr=False)
+    asked: dict[str, Stamp | None] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ async def open_server(scene: Path | bytes) -> AsyncIterator[SceneServer]:
     Bytes: the HTML text, in UTF-8, of a page without a folder, at `/`. Raises SceneNotFound.
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
-    served = await anyio.to_thread.run_sync(_look, scene, secret.encode())
+    served = await in_thread(partial(_look, scene, secret.encode()))
     failure: BaseException | None = None
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         try:
@@ -177,7 +184,7 @@ async def _converse(scene: _Scene, stream: SocketStream) -> None:
     http = h11.Connection(h11.SERVER)
     try:
         while isinstance(request := await _receive(http, stream), h11.Request):
-            answer = await anyio.to_thread.run_sync(_answer, scene, request)
+            answer = await in_thread(partial(_answer, scene, request))
             await _send(http, stream, answer, bodiless=request.method == b"HEAD")
             while isinstance(await _receive(http, stream), h11.Data):
                 pass  # the body of a POST: unread, it would turn our answer into a reset
@@ -206,7 +213,7 @@ async def _send(http: h11.Connection, stream: SocketStream, answer: _Answer, *, 
     with answer.body as body:
         await stream.send(http.send(h11.Response(status_code=answer.status, headers=list(headers.items()))) or b"")
         while left:
-            piece = await anyio.to_thread.run_sync(body.read, min(left, PIECE_BYTES))
+            piece = await in_thread(partial(body.read, min(left, PIECE_BYTES)))
             if not piece:
                 raise EOFError(f"{body.name} became shorter while it was sent")
             await stream.send(http.send(h11.Data(data=piece)) or b"")
@@ -248,6 +255,7 @@ def _find(scene: _Scene, path: bytes) -> Path:
     if root or isinstance(scene.page, bytes):
         raise FileNotFoundError(path)
     if names == [scene.page.name]:
+        _note(scene, names, scene.page)
         return scene.page  # the user named it, be it hidden or a link to elsewhere
     if any(_FORBIDDEN.search(name) for name in names):
         raise FileNotFoundError(path)
@@ -255,10 +263,18 @@ def _find(scene: _Scene, path: bytes) -> Path:
         file = scene.folder.joinpath(*names).resolve(strict=True)
         inside = file.relative_to(scene.folder)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: symlinks in a circle, before Python 3.13
+        scene.asked.setdefault("/".join(names))
         raise FileNotFoundError(path) from error
     if any(name.startswith(".") for name in inside.parts) or not (file.is_file() or file.is_dir()):
         raise FileNotFoundError(path)
+    _note(scene, names, file)
     return file
+
+
+def _note(scene: _Scene, names: list[str], file: Path) -> None:
+    """What was there at first counts: a page that reads a file again after it was changed has seen both."""
+    if file.is_file():
+        scene.asked.setdefault("/".join(names), stamp(file))
 
 
 def _file(file: Path, wanted: bytes) -> _Answer:

@@ -13,20 +13,12 @@ from pathlib import Path
 
 import anyio
 
+from asyncrender import retry
 from asyncrender.chunk import render_chunks
 from asyncrender.errors import AsyncRenderError, single_error
-from asyncrender.log import get_logger
 from asyncrender.progress import ChunkBegan, ChunkResult, Event
 from asyncrender.specs import RenderChunk, RenderPlan
 from asyncrender.workspace import Sidecar
-
-MAX_ATTEMPTS = 3
-"""Of one chunk. What fails three times in fresh browsers is no accident."""
-
-BACKOFF_SECONDS = 0.25
-"""Before the second attempt; doubled for each further one."""
-
-_log = get_logger("asyncrender.executor")
 
 
 class LocalExecutor:
@@ -73,10 +65,9 @@ class LocalExecutor:
                 try:
                     await render_chunks(plan, list(left), Path(plan.base), emit=emit, on_finished=finished)
                 except AsyncRenderError as error:
-                    if not error.transient or attempts == MAX_ATTEMPTS:
+                    if not retry.may_help(error, attempts):
                         raise
-                    _log.warning("a chunk is tried again", chunk=left[0].id, attempt=attempts, reason=str(error))
-                    await anyio.sleep(BACKOFF_SECONDS * 2 ** (attempts - 1))
+                    await retry.pause(error, attempts, doing=f"chunk {left[0].id}")
                     attempts += 1
 
 

@@ -6,30 +6,31 @@ has none, because a demuxer's clock would round at every seam.
 
 from __future__ import annotations
 
-import errno
-import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 
 from asyncrender import formats
 from asyncrender.errors import (
     AsyncRenderError,
     ChunkDamaged,
-    DiskFull,
     InvalidOption,
     MediaError,
-    OutputError,
-    ToolStalled,
+    disk_error,
     single_error,
 )
 from asyncrender.media import ffmpeg, graphs, probe, soundgraph
 from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.threads import in_thread, pause_point
+from asyncrender.workspace import write_text
 
 DEADLINE = "timeouts.mix"
+
+COPY_BYTES = 1 << 20
+"""One piece of sound: some milliseconds between two chances to stop."""
 
 PROBES_AT_ONCE = 4
 """Each is a process of some 40 ms; there may be hundreds of chunks."""
@@ -49,9 +50,9 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
         await _join(plan, script, sound if heard else None, part, on_progress)
         await _check(plan, part)
         part.replace(joined)
-    except ToolStalled:
-        raise
     except MediaError as error:
+        if error.transient and not isinstance(error, ChunkDamaged):
+            raise
         raise await _blamed(plan, folder, error) from error
     finally:
         part.unlink(missing_ok=True)
@@ -60,7 +61,7 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
 
 
 def _write_script(script: Path, folder: Path, chunks: Sequence[RenderChunk]) -> None:
-    script.write_text(graphs.concat_script([str((folder / chunk.output_file).absolute()) for chunk in chunks]))
+    write_text(script, graphs.concat_script([str((folder / chunk.output_file).absolute()) for chunk in chunks]))
 
 
 async def _join(
@@ -91,7 +92,7 @@ async def _join_sound(plan: RenderPlan, folder: Path, script: Path, sound: Path)
     if not sounding:
         return False
     piece = sound.with_name(f"piece-{sound.name}")
-    sound.write_bytes(b"")
+    write_text(sound, "")
     for heard, run in groupby(plan.chunks, lambda chunk: chunk.id in sounding):
         chunks = list(run)
         size = sum(soundgraph.chunk_bytes(chunk) for chunk in chunks)
@@ -99,11 +100,11 @@ async def _join_sound(plan: RenderPlan, folder: Path, script: Path, sound: Path)
             if heard:
                 _write_script(script, folder, chunks)
                 await _extract(plan, script, piece, chunks, size)
-            await anyio.to_thread.run_sync(_append, sound, piece if heard else None, size)
+            await in_thread(partial(_append, sound, piece if heard else None, size), stoppable=True)
         finally:
             piece.unlink(missing_ok=True)
     # From frame 0 on; in a later window the chunks' own borders may be rounded the other way, by one sample.
-    await anyio.to_thread.run_sync(_resize, sound, soundgraph.total_bytes(plan.options, plan.total_frames))
+    await in_thread(partial(_resize, sound, soundgraph.total_bytes(plan.options, plan.total_frames)))
     return True
 
 
@@ -152,15 +153,19 @@ def _append(sound: Path, piece: Path | None, size: int) -> None:
         return
     try:
         with sound.open("ab") as target, piece.open("rb") as source:
-            shutil.copyfileobj(source, target)
+            while data := source.read(COPY_BYTES):
+                pause_point()
+                target.write(data)
     except OSError as error:
-        kind = DiskFull if error.errno == errno.ENOSPC else OutputError
-        raise kind(f"{sound} could not be written: {error.strerror}.") from None
+        raise disk_error(sound, error) from None
 
 
 def _resize(sound: Path, size: int) -> None:
-    with sound.open("r+b") as file:
-        file.truncate(size)
+    try:
+        with sound.open("r+b") as file:
+            file.truncate(size)
+    except OSError as error:
+        raise disk_error(sound, error) from None
 
 
 async def _check(plan: RenderPlan, part: Path) -> None:
@@ -180,9 +185,9 @@ async def _blamed(plan: RenderPlan, folder: Path, error: MediaError) -> AsyncRen
 async def _damage(file: Path, chunk: RenderChunk, idle_seconds: float) -> str | None:
     try:
         info = await probe.probe(file, count_frames=True, idle_seconds=idle_seconds)
-    except ToolStalled:
-        raise
     except AsyncRenderError as error:
+        if error.transient:
+            raise
         return f"is unreadable: {error}"
     frames = info.video[0].frames if info.video else 0
     return None if frames == chunk.frame_count else f"holds {frames} frames instead of {chunk.frame_count}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -11,6 +12,9 @@ from asyncrender import process
 from asyncrender.errors import AsyncRenderError, DiskFull, ToolFailed, ToolStalled
 
 MICROSECONDS = 1_000_000
+
+STOPPED = 255
+"""ffmpeg's exit code if a signal told it to end; it says which, and leaves a short film that looks whole."""
 
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
@@ -72,6 +76,8 @@ def failure(child: process.Child, doing: str) -> AsyncRenderError:
     words, code = child.last_words(), child.returncode
     if _no_space(child):
         return DiskFull(f"{doing}: no space is left on the disk. ffmpeg's last words: {words}")
+    if code == STOPPED and (told := re.search(r"received signal (\d+)", words)):
+        code = -int(told[1])
     return ToolFailed(child.argv, returncode=-1 if code is None else code, stderr=words, doing=doing)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from asyncrender.errors import InvalidOption
 from asyncrender.media import ffmpeg, graphs, probe
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
+from asyncrender.workspace import write_text
 
 DEADLINE = "timeouts.mix"
 
@@ -36,7 +37,7 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
         graph_file=str(graph_file),
     )
     try:
-        graph_file.write_text(command.graph or "")
+        write_text(graph_file, command.graph or "")
         await ffmpeg.run(
             command.argv,
             doing=f"mixing {plan.final_output_file}",

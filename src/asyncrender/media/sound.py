@@ -11,6 +11,7 @@ from asyncrender.errors import ChunkDamaged, MediaError
 from asyncrender.media import ffmpeg, graphs, probe, soundgraph
 from asyncrender.media.soundgraph import SoundSource
 from asyncrender.specs import RenderChunk, SoundSegment
+from asyncrender.workspace import write_text
 
 DEADLINE = "timeouts.encode"
 
@@ -78,7 +79,7 @@ async def _shortened(argv: list[str], graph_file: Path) -> list[str]:
         return argv
     version = probe.release(await probe.tool_version(argv[0]))
     command = graphs.graph_into_file(argv, str(graph_file), version)
-    graph_file.write_text(command.graph or "")
+    write_text(graph_file, command.graph or "")
     return command.argv
 
 

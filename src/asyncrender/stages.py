@@ -1,0 +1,200 @@
+"""The stages that every caller's render goes through, and the board on which they show how far they are.
+
+They are put together by `orchestrator`: a whole render, one chunk of it, or its assembly.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from asyncrender.errors import ChunkDamaged, single_error
+from asyncrender.log import get_logger
+from asyncrender.media.concat import concat
+from asyncrender.media.mix import mix
+from asyncrender.plan import is_url, replan
+from asyncrender.progress import (
+    ChunkResult,
+    ChunkReused,
+    Event,
+    Progress,
+    RenderResult,
+    Stage,
+    StageBegan,
+    StageMoved,
+    Tally,
+)
+from asyncrender.resolve import resolve
+from asyncrender.retry import retried
+from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.threads import in_thread
+from asyncrender.workspace import Kept, Sidecar, Workspace
+
+OnProgress = Callable[[Progress], Awaitable[object] | object]
+
+Outcome = TypeVar("Outcome")
+
+_log = get_logger("asyncrender.stages")
+
+
+class Board:
+    """Where a render stands, for whoever looks. Lookers see the present; nothing is queued for them."""
+
+    def __init__(self, plan: RenderPlan) -> None:
+        self.tally = Tally(plan.total_frames, len(plan.chunks), began=time.monotonic())
+        self.changed = anyio.Event()
+
+    def emit(self, event: Event) -> None:
+        self.tally.fold(event)
+        self.wake()
+
+    def enter(self, stage: Stage) -> None:
+        self.emit(StageBegan(stage, time.monotonic()))
+
+    def moved(self, stage: Stage) -> Callable[[float], None]:
+        return lambda fraction: self.emit(StageMoved(stage, fraction, time.monotonic()))
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = anyio.Event()
+
+
+async def settle(
+    plan: RenderPlan, given: Workspace, *, recorded: bool = False, limiter: anyio.CapacityLimiter | None = None
+) -> RenderPlan:
+    """The plan with resolved options. `recorded`: as they were resolved by whoever worked on this very plan first."""
+    if plan.options.environment is not None:
+        return plan
+    options = given.recorded_options() if recorded else None
+    if options is None:
+        url = plan.composition_url
+        scene = url if is_url(url) else Path(plan.base) / url
+        options = await resolve(scene, given.output, plan.options, limiter=limiter)
+        if recorded:
+            options = given.record_options(options, replace_old=False)
+    return replan(plan, options)
+
+
+@asynccontextmanager
+async def tidied(workspace: Workspace, *, on_failure: Kept) -> AsyncIterator[None]:
+    """Leave the work folder as its rule says: nothing after success, finished chunks (or nothing) after a failure."""
+    kept = on_failure
+    try:
+        yield
+        kept = "nothing"
+    finally:
+        with anyio.CancelScope(shield=True):
+            await in_thread(lambda: _tidy(workspace, kept))
+
+
+def _tidy(workspace: Workspace, kept: Kept) -> None:
+    workspace.sweep(kept)
+    workspace.remove_if_empty()
+
+
+Looked = tuple[dict[int, ChunkResult], tuple[str, ...]]
+"""The chunks that can be used, by their ids; why others that are there cannot be, a sentence each."""
+
+
+async def reuse(plan: RenderPlan, workspace: Workspace, board: Board) -> Looked:
+    """The chunks that an earlier run finished, verified; what else lies there is removed. None with resume=False."""
+    if not plan.options.resume:
+        await in_thread(lambda: workspace.sweep("nothing"))
+        return {}, ()
+    found = await look(plan, workspace, board)
+    await in_thread(lambda: workspace.sweep("ours", [chunk for chunk in plan.chunks if chunk.id in found[0]]))
+    return found
+
+
+async def look(plan: RenderPlan, workspace: Workspace, board: Board) -> Looked:
+    """The plan's chunks that are there and can be used, and why others cannot."""
+    reused: dict[int, ChunkResult] = {}
+    refused: list[tuple[RenderChunk, str]] = []
+    for chunk in plan.chunks:
+        found = await in_thread(partial(workspace.look, chunk), stoppable=True)
+        if found.sidecar is not None:
+            reused[chunk.id] = reused_result(chunk, found.sidecar)
+            board.emit(ChunkReused(chunk.id, chunk.frame_count))
+        elif found.reason is not None:
+            refused.append((chunk, found.reason))
+    return reused, say_discarded(refused)
+
+
+def say_discarded(refused: Sequence[tuple[RenderChunk, str]]) -> tuple[str, ...]:
+    """A sentence for each reason why finished chunks are not used."""
+    chunks: dict[str, list[int]] = {}
+    for chunk, reason in refused:
+        chunks.setdefault(reason, []).append(chunk.id)
+    said = tuple(
+        f"{f'{len(ids)} chunks are' if len(ids) > 1 else f'chunk {ids[0]} is'} rendered again: {reason}"
+        for reason, ids in chunks.items()
+    )
+    for sentence in said:
+        _log.warning("finished before, but of no use", why=sentence)
+    return said
+
+
+async def join_and_publish(plan: RenderPlan, workspace: Workspace, board: Board) -> None:
+    _log.debug("the chunks are joined", stage="concat")
+    board.enter("concat")
+    join = partial(concat, plan, workspace.folder, on_progress=board.moved("concat"))
+    await retried(join, doing="joining the chunks", never=(ChunkDamaged,))
+    _log.debug("the sound is mixed", stage="mix")
+    board.enter("mix")
+    part = workspace.part(workspace.output)
+    final = partial(mix, plan, workspace.folder, part, on_progress=board.moved("mix"))
+    await retried(final, doing="mixing the sound", never=(ChunkDamaged,))
+    _log.debug("the output is published", stage="publish")
+    await in_thread(partial(workspace.publish, part))
+
+
+def reused_result(chunk: RenderChunk, sidecar: Sidecar) -> ChunkResult:
+    return ChunkResult(chunk.id, attempts=0, seconds=0.0, capture=sidecar.capture, warnings=sidecar.warnings)
+
+
+def summarise(plan: RenderPlan, workspace: Workspace, board: Board, chunks: Sequence[ChunkResult]) -> RenderResult:
+    board.enter("done")
+    rate = plan.options.fps
+    assert rate is not None
+    ordered = tuple(sorted(chunks, key=lambda chunk: chunk.id))
+    return RenderResult(
+        output=workspace.output,
+        frames=plan.total_frames,
+        fps=float(rate),
+        duration=float(plan.total_frames / rate),
+        seconds=board.tally.seconds_by_stage(time.monotonic()),
+        chunks=ordered,
+        warnings=tuple(dict.fromkeys(warning for chunk in ordered for warning in chunk.warnings)),
+    )
+
+
+async def reporting(run: Callable[[], Awaitable[Outcome]], board: Board, on_progress: OnProgress | None) -> Outcome:
+    if on_progress is None:
+        return await run()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_report, board, on_progress)
+            outcome = await run()
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
+    return outcome
+
+
+async def _report(board: Board, on_progress: OnProgress) -> None:
+    shown: Progress | None = None
+    while shown is None or shown.stage != "done":
+        changed, progress = board.changed, board.tally.progress()
+        if progress == shown:
+            await changed.wait()
+            continue
+        shown = progress
+        answer = on_progress(progress)
+        if inspect.isawaitable(answer):
+            await answer

@@ -1,0 +1,84 @@
+"""Blocking work in a thread that is never left behind: whatever cancels the caller, it waits until the thread is done.
+
+anyio's own shield does not hold against `asyncio.Task.cancel()`, nor against a loop that shuts down: a thread that then
+goes on alone would write files after everybody believes the render over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.005
+"""How often a caller that was cancelled looks whether its thread has ended."""
+
+_job: ContextVar[_Job | None] = ContextVar("asyncrender_thread", default=None)
+
+
+class Stopped(Exception):
+    """Raised in a thread by `pause_point`, when its caller was cancelled."""
+
+
+class _Job:
+    """Work in a thread. It ends once: carried out, stopped at a pause point, or never begun."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._began = False
+        self.stopping = False
+
+    def run(self) -> object:
+        with self._lock:
+            self._began = True
+            if self.stopping:
+                return None
+        try:
+            _job.set(self)  # of this thread's own copy of the context
+            return self._work()
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        with self._lock:
+            self.stopping = True
+            if not self._began:
+                self._ended.set()
+
+    async def ended(self) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                while not self._ended.is_set():
+                    await anyio.sleep(LOOK_SECONDS)
+        finally:
+            self._ended.wait()  # cancelled again: rather hold the loop up than leave the thread alone
+
+
+async def in_thread(work: Callable[[], T], *, stoppable: bool = False) -> T:
+    """The result of `work()`, carried out in a thread.
+
+    A cancelled scope lets it finish. `stoppable`: it is ended instead at its next `pause_point`.
+    """
+    job = _Job(work)
+    try:
+        result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable)
+    except BaseException:
+        job.stop()
+        await job.ended()
+        raise
+    return result  # type: ignore[return-value]
+
+
+def pause_point() -> None:
+    """To be called now and then by long work: ends it if its caller was cancelled. Elsewhere it does nothing."""
+    job = _job.get()
+    if job is not None and job.stopping:
+        raise Stopped
