@@ -98,3 +98,30 @@ async def test_the_names_of_what_never_comes_are_told(tmp_path: Path) -> None:
         await ar.render(url, tmp_path / "out.mkv", small(timeouts={"load": 1}))
     text = str(caught.value)
     assert all(name in text for name in ("/dot?background", "/dot?svg", "timeouts.load"))
+
+
+@pytest.mark.parametrize("capture", ["beginframe", "screenshot"])
+async def test_a_body_may_come_long_after_its_head(capture: str, tmp_path: Path) -> None:
+    """Of the page, of its style sheet, of its script: Chromium puts off all frames until they are there."""
+    page = "<!doctype html><link rel=stylesheet href=style><script src=script></script><p>text"
+    bodies = {
+        "/": ("text/html", page),
+        "/style": ("text/css", "body { background: red }"),
+        "/script": ("text/javascript", "0"),
+    }
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        kind, text = bodies.get(request.path, ("text/plain", ""))
+        request.send_response(200)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(text)))
+        request.end_headers()
+        request.wfile.flush()
+        time.sleep(0.1)
+        request.wfile.write(text.encode())
+
+    with served(answer) as url:
+        options = small(frame_count=2, capture=capture, timeouts={"load": 10})
+        result = await ar.render(url, tmp_path / "out.mkv", options)
+    assert pictures(result.output)[0][80, 150].tolist() == RED
+    assert [chunk.attempts for chunk in result.chunks] == [1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -230,17 +231,28 @@ async def run(argv: Sequence[str], *, doing: str, idle_seconds: float, deadline:
     return bytes(output)
 
 
-async def wait_gone(pid: int) -> None:
-    """Wait until a process that is not our own, such as a child's child, has ended. Only where there are pidfds."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await anyio.wait_readable(descriptor)
-    finally:
-        anyio.notify_closing(descriptor)
-        os.close(descriptor)
+class Stranger:
+    """A process that is not our own child, such as a child's child. Only where there are pidfds.
+
+    Raises ProcessLookupError if it is gone already.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pidfd = os.pidfd_open(pid)
+
+    @property
+    def gone(self) -> bool:
+        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        await anyio.wait_readable(self._pidfd)
+
+    def close(self) -> None:
+        if self._pidfd >= 0:
+            anyio.notify_closing(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 async def check_exit(child: Child, doing: str) -> None:

@@ -6,6 +6,7 @@ They are put together by `orchestrator`: a whole render, one chunk of it, or its
 from __future__ import annotations
 
 import inspect
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import anyio
 
+from asyncrender import scratch
 from asyncrender.errors import ChunkDamaged, single_error
 from asyncrender.log import get_logger
 from asyncrender.media.concat import concat
@@ -69,7 +71,11 @@ class Board:
 async def settle(
     plan: RenderPlan, given: Workspace, *, recorded: bool = False, limiter: anyio.CapacityLimiter | None = None
 ) -> RenderPlan:
-    """The plan with resolved options. `recorded`: as they were resolved by whoever worked on this very plan first."""
+    """The plan with resolved options. `recorded`: as they were resolved by whoever worked on this very plan first.
+
+    What dead runs left among the temporary files is removed on this occasion.
+    """
+    await in_thread(lambda: scratch.sweep(Path(tempfile.gettempdir())))
     if plan.options.environment is not None:
         return plan
     options = given.recorded_options() if recorded else None
@@ -91,7 +97,7 @@ async def tidied(workspace: Workspace, *, on_failure: Kept) -> AsyncIterator[Non
         kept = "nothing"
     finally:
         with anyio.CancelScope(shield=True):
-            await in_thread(lambda: _tidy(workspace, kept))
+            await in_thread(lambda: _tidy(workspace, kept), surely=True)
 
 
 def _tidy(workspace: Workspace, kept: Kept) -> None:

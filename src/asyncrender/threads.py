@@ -33,12 +33,12 @@ class _Job:
         self._work = work
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._began = False
+        self.began = False
         self.stopping = False
 
     def run(self) -> object:
         with self._lock:
-            self._began = True
+            self.began = True
             if self.stopping:
                 return None
         try:
@@ -50,7 +50,7 @@ class _Job:
     def stop(self) -> None:
         with self._lock:
             self.stopping = True
-            if not self._began:
+            if not self.began:
                 self._ended.set()
 
     async def ended(self) -> None:
@@ -62,16 +62,19 @@ class _Job:
             self._ended.wait()  # cancelled again: rather hold the loop up than leave the thread alone
 
 
-async def in_thread(work: Callable[[], T], *, stoppable: bool = False) -> T:
+async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: bool = False) -> T:
     """The result of `work()`, carried out in a thread.
 
-    A cancelled scope lets it finish. `stoppable`: it is ended instead at its next `pause_point`.
+    A cancelled scope lets it finish. `stoppable`: it is ended instead at its next `pause_point`. `surely`: it is also
+    carried out, right here, if the caller is cancelled before it began; for what tidies.
     """
     job = _Job(work)
     try:
         result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable)
     except BaseException:
         job.stop()
+        if surely and not job.began:
+            work()
         await job.ended()
         raise
     return result  # type: ignore[return-value]

@@ -98,7 +98,7 @@ class Capture:
             )
         except BrowserStalled as error:
             raise error.at(frame=frame) from None
-        self.page.check()
+        await self.page.check()
         return data
 
 
@@ -111,6 +111,9 @@ async def _drawn(
 
 
 class _Camera(Protocol):
+    def renew(self) -> None:
+        """There is another document in the tab now, of which nothing was drawn yet."""
+
     async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes: ...
 
 
@@ -124,6 +127,9 @@ class _BeginFrame:
         self._page, self._interval_ms = page, interval_ms
         self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
         self._zero: float | None = None
+        self._drawn = False
+
+    def renew(self) -> None:
         self._drawn = False
 
     async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes:
@@ -178,6 +184,9 @@ class _Screenshot:
     def __init__(self, page: Page) -> None:
         self._page = page
 
+    def renew(self) -> None:
+        pass
+
     async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes:
         if not picture:
             return b""
@@ -226,6 +235,7 @@ async def open_capture(
         await watch_helpers(browser)
         _log.debug("the page loads", stage="load", url=page.label)
         await page.load()
+        camera.renew()
         await page.until_ready(lambda: camera.shoot(picture=False))
         await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
         yield Capture(page, camera, options.timeouts.frame, films, server)

@@ -6,7 +6,7 @@ The seam to the DevTools protocol; it knows nothing of pages or frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
 from asyncrender.errors import BrowserCrashed, BrowserError, single_error
-from asyncrender.process import Pipe
+from asyncrender.process import Pipe, Stranger
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -44,6 +44,7 @@ class Connection:
         self._next_id = 0
         self._pending: dict[int, _Pending] = {}
         self._listeners: dict[tuple[str | None, str], Listener] = {}
+        self._watched: list[tuple[Stranger, str]] = []
         self._on_close: list[Callable[[], None]] = []
         self.broken: str | None = None
         """Why it was broken off, a sentence."""
@@ -63,8 +64,7 @@ class Connection:
         self, method: str, params: dict[str, Any] | None = None, session: str | None = None
     ) -> dict[str, Any]:
         """The command's result. Raises CallFailed if Chromium refuses, BrowserCrashed if it is or goes away."""
-        if self._closed or self.broken:
-            raise self.crash(method)
+        self.check(method)
         self._next_id += 1
         message: dict[str, Any] = {"id": self._next_id, "method": method, "params": params or {}}
         if session is not None:
@@ -104,14 +104,29 @@ class Connection:
         for pending in self._pending.values():
             pending.done.set()
 
-    def watch(self, death: Callable[[], Awaitable[None]], why: str) -> None:
-        """Break off once `death()` returns."""
+    def watch(self, part: Stranger, why: str) -> None:
+        """Break off once a part of the browser, a process of its own, is gone."""
 
         async def wait() -> None:
-            await death()
-            self.break_off(why)
+            try:
+                await part.wait()
+                self.break_off(why)
+            finally:
+                part.close()
 
+        self._watched.append((part, why))
         self._tasks.start_soon(wait)
+
+    def check(self, doing: str) -> None:
+        """Raise BrowserCrashed if the browser, or a part of it that is watched, is gone already.
+
+        What the page then says, that nothing could be fetched, is no fault of its own.
+        """
+        for part, why in self._watched:
+            if part.gone:
+                self.break_off(why)
+        if self._closed or self.broken:
+            raise self.crash(doing)
 
     def crash(self, doing: str) -> BrowserCrashed:
         if self.broken and not self.gone:

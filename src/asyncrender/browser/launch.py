@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import anyio
 from asyncrender.browser.connection import Connection, open_connection
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MediaError, MissingTool
 from asyncrender.log import get_logger
-from asyncrender.process import LAST_WORDS_BYTES, Child, run, supervise, wait_gone
+from asyncrender.process import LAST_WORDS_BYTES, Child, Stranger, run, supervise
 from asyncrender.scratch import open_folder
 from asyncrender.specs import BrowserOptions, Capture
 
@@ -221,7 +220,11 @@ async def watch_helpers(browser: Browser) -> None:
     found = await browser.connection.call("SystemInfo.getProcessInfo")
     for helper in found["processInfo"]:
         if name := HELPERS.get(helper["type"]):
-            browser.connection.watch(partial(wait_gone, helper["id"]), f"The browser lost {name}.")
+            why = f"The browser lost {name}."
+            try:
+                browser.connection.watch(Stranger(helper["id"]), why)
+            except ProcessLookupError:
+                browser.connection.break_off(why)
 
 
 async def _first_answer(connection: Connection, binary: str, seconds: float) -> dict[str, Any]:

@@ -222,7 +222,7 @@
           }
           said = film.error ?? 'it has no pictures';
         }
-        broke(said);
+        await broke(said);
       })();
       if (!lazy()) opening();
       load.begin = () => {
@@ -257,13 +257,26 @@
       ahead = null;
       queueEvents('emptied');
     };
-    const broke = said => {
+    const broke = async said => {
+      const {load} = state;
       state.broken = said;
-      state.load.done = true;
       hear();
       warn(`the ${kind} ${state.label()} cannot be shown: ${said}`);
-      if (writer) { writer = generator = null; original.srcObject.set.call(element, null); }
+      await letGo();
+      load.done = true;
       queue(() => { fire('error'); settlePromises(); });
+    };
+    // A video in view that never had a picture, or lost its stream, keeps the compositor from drawing anything at all: so
+    // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"), and its stream ends.
+    const letGo = async () => {
+      const mine = writer, width = 300, height = 150;
+      if (!mine) return;
+      const film = {format: 'RGBA', width, height, display_width: width, display_height: height};
+      await present(film, new ArrayBuffer(4 * width * height));
+      if (writer !== mine) return;
+      mine.close().catch(() => {});
+      generator.stop();
+      writer = generator = null;
     };
     const noSource = () => new DOMException('The element has no supported sources.', 'NotSupportedError');
     const settlePromises = () => {

@@ -44,6 +44,9 @@ POLL_SECONDS = 0.01
 LAST_QUESTION_SECONDS = 1.0
 """For what a page that does not load waits for: it may be past answering."""
 
+DEATH_SECONDS = 0.1
+"""Between a process closing its sockets and its end being known: one to two milliseconds, if it has a processor."""
+
 QUIET_POLLS = 5
 """So many times nothing was loading: from then on the clock moves, for pages that wait for a timer."""
 
@@ -108,7 +111,7 @@ class Page:
             params["contextId"] = context
         reply = await self.call("Runtime.evaluate", params)
         if "exceptionDetails" in reply:
-            raise PageThrew(_stack(reply["exceptionDetails"]), self.label).at(frame=self._frame)
+            raise await self._threw(_stack(reply["exceptionDetails"]))
         return reply["result"].get("value")
 
     async def load(self) -> None:
@@ -134,7 +137,7 @@ class Page:
         waiting: list[str] = ["the document to load"]
         with anyio.move_on_after(timeouts.load):
             while waiting == ["the document to load"]:
-                waiting = await self._waiting(paint)
+                waiting = await self._waiting()
         if waiting == ["the document to load"]:
             raise self._not_ready([*waiting, *await self._media_waited_for()], timeouts.load, "timeouts.load")
         with anyio.move_on_after(timeouts.ready):
@@ -162,14 +165,18 @@ class Page:
             raise (await self._stall(seconds)).at(frame=frame)
         while self._pending:
             await self._requests_end()
-        self.check()
+        await self.check()
 
     async def _stall(self, seconds: float) -> AsyncRenderError:
         """Whose fault it is that a frame was not finished: the page's, unless its process neither answers nor works."""
         late = f"did not finish its scripts within {seconds:g} s (timeouts.frame)"
         with anyio.move_on_after(LAST_QUESTION_SECONDS):
             await self.evaluate("0")
-            return PageStalled(f"{self.label} {late}; a promise that is never kept?")
+            with anyio.move_on_after(LAST_QUESTION_SECONDS / 2) as network:
+                await self.call("Network.getCookies")  # the network process has them
+            if not network.cancelled_caught:
+                return PageStalled(f"{self.label} {late}; a promise that is never kept?")
+            return BrowserStalled(f"{self.label} {late}: its browser's network process hangs.")
         with anyio.move_on_after(LAST_QUESTION_SECONDS):
             before = await self._renderer_seconds()
             await anyio.sleep(LAST_QUESTION_SECONDS / 2)
@@ -182,11 +189,11 @@ class Page:
         found = await self._connection.call("SystemInfo.getProcessInfo")
         return sum(float(one["cpuTime"]) for one in found["processInfo"] if one["type"] == "renderer")
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
         thrown, self._thrown = self._thrown, []
         if thrown and self._options.page_errors == "fail":
-            raise PageThrew(thrown[0], self.label).at(frame=self._frame)
+            raise await self._threw(thrown[0])
         self.warnings += [f"the page threw: {stack}" for stack in thrown]
 
     async def _tell(self, order: str) -> int:
@@ -202,13 +209,16 @@ class Page:
                 self._foreign.discard(context)
         return said
 
-    async def _waiting(self, paint: Callable[[], Awaitable[object]]) -> list[str]:
+    async def _waiting(self, paint: Callable[[], Awaitable[object]] | None = None) -> list[str]:
+        """What the page waits for. Nothing may be drawn before the document is there: until it has a body and its style
+        sheets, Chromium puts every frame off, and never finishes one that was asked for meanwhile."""
         await anyio.sleep(POLL_SECONDS)
-        await paint()
+        if paint is not None:
+            await paint()
         if not self._pending:
             await self.evaluate(f"globalThis.{CONTROL}?.settle()")
         waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
-        self.check()
+        await self.check()
         return ["the document to load"] if waiting is None else waiting
 
     async def _media_waited_for(self) -> list[str]:
@@ -270,6 +280,12 @@ class Page:
         url = self._pending.pop(event["requestId"], None)
         if url and not event.get("canceled"):
             self.warn(f"{url} could not be loaded: {event.get('errorText', '')}")
+
+    async def _threw(self, stack: str) -> AsyncRenderError:
+        """The page's error, unless it only says that a part of the browser died, which the page may know first."""
+        await anyio.sleep(DEATH_SECONDS)
+        self._connection.check("a frame")
+        return PageThrew(stack, self.label).at(frame=self._frame)
 
     def warn(self, text: str) -> None:
         """Note what is wrong with the page, but does not end the render."""
