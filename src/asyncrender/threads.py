@@ -29,8 +29,8 @@ class Stopped(Exception):
 class _Job:
     """Work in a thread. It ends once: carried out, stopped at a pause point, or never begun."""
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[], object], *, stoppable: bool) -> None:
+        self._work, self.stoppable = work, stoppable
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self.began = False
@@ -68,7 +68,7 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
     A cancelled scope lets it finish. `stoppable`: it is ended instead at its next `pause_point`. `surely`: it is also
     carried out, right here, if the caller is cancelled before it began; for what tidies.
     """
-    job = _Job(work)
+    job = _Job(work, stoppable=stoppable)
     try:
         result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable)
     except BaseException:
@@ -81,7 +81,7 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
 
 
 def pause_point() -> None:
-    """To be called now and then by long work: ends it if its caller was cancelled. Elsewhere it does nothing."""
+    """To be called now and then by long work: ends it if it may be stopped, and its caller was cancelled."""
     job = _job.get()
-    if job is not None and job.stopping:
+    if job is not None and job.stopping and job.stoppable:
         raise Stopped
