@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,6 +183,62 @@ async def test_a_browser_that_dies_again_and_again_is_an_error(output: Path) -> 
         tasks.cancel_scope.cancel()
     assert caught[0].chunk is not None
     assert caught[0].exit_code == 75
+    assert "was killed by signal 9" in str(caught[0])
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_encoder_that_dies_again_and_again_is_an_error(output: Path) -> None:
+    def kill(progress: ar.Progress) -> None:
+        if progress.frames_done:
+            for child in children("ffmpeg"):
+                child.kill()
+
+    with pytest.raises(ar.ToolFailed, match="was killed by signal 9") as caught:
+        await ar.render(SCENES / "canvas.html", output, small(frame_count=500), on_progress=kill)
+    error = caught.value
+    assert (error.returncode, error.chunk, error.exit_code) == (-9, 0, 75)
+    assert error.frame is not None
+    assert not alive()
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["concat", "mix"])
+async def test_an_ffmpeg_that_is_killed_at_the_end_is_replaced(
+    tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    killed: list[psutil.Process] = []
+
+    async def look_for_it() -> None:
+        while not killed:
+            killed.extend(children("ffmpeg") if reached else [])
+            for child in killed:
+                child.send_signal(number)
+            await anyio.sleep(0)
+
+    def look(progress: ar.Progress) -> None:
+        if progress.stage == stage:
+            reached.append(stage)
+
+    reached: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look_for_it)
+        await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", small(frame_count=30), on_progress=look)
+        tasks.cancel_scope.cancel()
+    assert killed
+    await ar.render(SCENES / "canvas.html", tmp_path / "b.mkv", small(frame_count=30))
+    assert digests(tmp_path / "a.mkv") == digests(tmp_path / "b.mkv")
+    assert left_in(tmp_path) == {"a.mkv", "b.mkv"}
+
+
+async def test_the_first_failure_ends_the_siblings(output: Path) -> None:
+    page = "<script>setTimeout(() => { throw new Error('no such star') }, 3000)</script>"
+    with pytest.raises(ar.PageThrew, match="no such star") as caught:
+        await ar.render(ar.Html(page), output, small(frame_count=4000, chunk_frames=50, concurrency=2, resume=False))
+    assert caught.value.frame is not None
     assert not alive()
     assert untouched(output)
 

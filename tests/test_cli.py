@@ -454,6 +454,35 @@ def test_a_signal_leaves_nothing_but_finished_chunks(scene: Path, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {scene.name, "out.mp4"}
 
 
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("launch", signal.SIGINT),
+        ("load", signal.SIGTERM),
+        ("drain", signal.SIGINT),
+        ("concat", signal.SIGTERM),
+        ("mix", signal.SIGINT),
+    ],
+)
+def test_a_signal_at_any_stage(scene: Path, tmp_path: Path, stage: str, number: signal.Signals) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"the old film")
+    argv = [*ASYNCRENDER, "render", scene, "-o", output, "--frames", "20", "--debug", "--progress", "none"]
+    with subprocess.Popen([str(word) for word in argv], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(f"stage={stage}" in line for line in process.stderr)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        words = process.stderr.read()
+        assert process.wait(SECONDS_TO_END) == 128 + number
+    assert "Traceback" not in words
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert output.read_bytes() == b"the old film"
+    left = {path.name for path in tmp_path.rglob("*")} - {scene.name, "out.mp4", ".out.mp4.asyncrender"}
+    assert {name.split(".")[0] for name in left} <= {"lock", "resolved", "chunk-00000"}
+    assert not [name for name in left if name.endswith(".part")]
+
+
 def test_a_fresh_render_that_is_interrupted_keeps_nothing(scene: Path, tmp_path: Path) -> None:
     with start_long_render(scene, tmp_path / "out.mp4", "--fresh") as process:
         assert process.stderr is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
 from collections.abc import Iterator
@@ -106,6 +107,44 @@ async def test_a_page_whose_picture_never_comes(output: Path) -> None:
 async def test_an_endless_loop(output: Path) -> None:
     page = ar.Html("<script>requestAnimationFrame(() => { if (asyncrender.frame === 0) for (;;); })</script>")
     await fails(page, output, ar.PageStalled, "frame 0", "timeouts.frame", timeouts={"frame": 1})
+
+
+async def test_an_endless_loop_while_the_page_loads(output: Path) -> None:
+    page = ar.Html("<script>for (;;);</script>")
+    await fails(page, output, ar.PageNotReady, "the document to load", "timeouts.load", timeouts={"load": 1})
+
+
+async def test_a_promise_that_is_never_kept(output: Path) -> None:
+    page = ar.Html("<script>asyncrender.seek = time => time && new Promise(() => {})</script>")
+    await fails(page, output, ar.PageStalled, "frame 1", "never kept", timeouts={"frame": 1})
+
+
+async def test_a_page_that_eats_all_memory(output: Path) -> None:
+    eat = "requestAnimationFrame(() => { for (;;) kept.push(new Array(1e6).fill(kept.length)) })"
+    page = ar.Html(f"<script>const kept = []; {eat}</script>")
+    args = ar.BrowserOptions(args=("--js-flags=--max-old-space-size=64",))
+    await fails(page, output, ar.BrowserCrashed, "frame 0", "chunk 0", "renderer died", browser=args)
+
+
+async def test_a_server_that_hangs_in_the_middle(output: Path) -> None:
+    over = threading.Event()
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path == "/":
+            html(request, "<link rel=stylesheet href=half.css>")
+        else:
+            request.send_response(200)
+            request.send_header("Content-Length", "1000")
+            request.end_headers()
+            request.wfile.write(b"body {")
+            request.wfile.flush()
+            over.wait(60)
+
+    with served(answer) as url:
+        try:
+            await fails(url, output, ar.PageNotReady, "half.css", "timeouts.load", timeouts={"load": 1})
+        finally:
+            over.set()
 
 
 async def test_a_request_without_an_end(output: Path) -> None:
