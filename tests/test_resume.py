@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,14 @@ async def test_a_chunk_that_is_damaged_after_it_was_counted_is_rendered_again(tm
     await ar.render(SCENES / "interval.html", tmp_path / "fresh.mkv", small(**CUT))
     assert digests(output) == digests(tmp_path / "fresh.mkv")
     assert left_in(tmp_path) == {"out.mkv", "fresh.mkv"}
+
+
+async def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+    page = (SCENES / "interval.html").read_text() + "<img src='%FF%FEgone.png'><img src='%FFthere.svg'>"
+    (tmp_path / "scene.html").write_text(page)
+    (tmp_path / os.fsdecode(b"\xffthere.svg")).write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", small(**CUT))
+    assert attempts(result) == [1, 1, 1, 1]
 
 
 async def test_auto_concurrency_takes_the_cuts_that_are_there(scene: Path) -> None:

@@ -11,8 +11,8 @@ AsyncRenderError
 │   └── PageStalled        the page's scripts did not finish a frame within their deadline
 ├── BrowserError           the browser's fault; transient
 │   ├── BrowserLaunchFailed
-│   ├── BrowserCrashed     the browser or the page's renderer died
-│   └── BrowserStalled     the page was moved, but the browser did not draw it within the deadline
+│   ├── BrowserCrashed     the browser, the page's renderer, its GPU or network process died
+│   └── BrowserStalled     the browser, not the page, did not do its part of a frame within the deadline
 ├── MediaError             ffmpeg's fault, or a media file's
 │   ├── ToolFailed         ffmpeg or ffprobe ended badly; carries its last words
 │   ├── ToolStalled        ffmpeg made no progress within its deadline; transient
@@ -164,7 +164,7 @@ class BrowserCrashed(BrowserLaunchFailed):
 
 
 class BrowserStalled(BrowserError):
-    """The page's scripts were done with a frame, but the browser did not draw it in time."""
+    """The browser did not do its part of a frame in time: it hangs, or does not draw what the page's scripts did."""
 
 
 class MediaError(AsyncRenderError):

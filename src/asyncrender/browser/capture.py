@@ -7,6 +7,7 @@ Chromium knows. Both give PNG: lossless, and no slower than JPEG here.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,9 @@ PNG = {"format": "png", "optimizeForSpeed": True}
 
 TICKS_LEAD_SECONDS = 10
 """Frame times must lie beyond the machine's monotonic clock, or the document's timeline stays at zero."""
+
+KILLED = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a browser ends that somebody else, or the kernel for want of memory, has ended."""
 
 PROBE_SECONDS = 10.0
 """A browser that can draw on demand draws an empty page in some 30 ms."""
@@ -301,6 +305,8 @@ async def _probe(options: BrowserOptions, wished: CaptureName | None, launch_sec
         version = await _probe_begin_frame(options, launch_seconds)
         return CaptureProbe("beginframe", options, version, ("frames come by BeginFrame: a probe page was drawn",))
     except (BrowserError, TimeoutError) as error:
+        if getattr(error, "returncode", None) in KILLED:  # says nothing about what it can do
+            raise
         reason = str(error) or "a probe page was not drawn in time"
         if wished == "beginframe":
             words = f"capture='beginframe' does not work with this browser: {reason}"

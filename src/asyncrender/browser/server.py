@@ -263,7 +263,7 @@ def _find(scene: _Scene, path: bytes) -> Path:
         file = scene.folder.joinpath(*names).resolve(strict=True)
         inside = file.relative_to(scene.folder)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: symlinks in a circle, before Python 3.13
-        scene.asked.setdefault("/".join(names))
+        scene.asked.setdefault(_text(names))
         raise FileNotFoundError(path) from error
     if any(name.startswith(".") for name in inside.parts) or not (file.is_file() or file.is_dir()):
         raise FileNotFoundError(path)
@@ -274,7 +274,12 @@ def _find(scene: _Scene, path: bytes) -> Path:
 def _note(scene: _Scene, names: list[str], file: Path) -> None:
     """What was there at first counts: a page that reads a file again after it was changed has seen both."""
     if file.is_file():
-        scene.asked.setdefault("/".join(names), stamp(file))
+        scene.asked.setdefault(_text(names), stamp(file))
+
+
+def _text(names: list[str]) -> str:
+    """A path that JSON can hold, whatever its bytes."""
+    return os.fsencode("/".join(names)).decode(errors="backslashreplace")
 
 
 def _file(file: Path, wanted: bytes) -> _Answer:
