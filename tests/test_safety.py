@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import asyncrender as ar
 from asyncrender.diskspace import bits_per_second, check_space, estimate
 from asyncrender.plan import make_plan
 from asyncrender.workspace import Workspace
+from disks import small_disk
 from frames import SCENES, left_in, small
 
 pytestmark = pytest.mark.anyio
@@ -124,32 +124,31 @@ def test_finished_chunks_need_no_more_room() -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def two_megabytes(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MB, where this machine lets us mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(folder, "size=2m") as possible:
+        if not possible:
+            pytest.skip("mounting is not permitted here")
+        yield folder
 
 
-async def test_what_cannot_fit_is_refused_before_it_begins(small_disk: Path) -> None:
-    (small_disk / "out.mov").write_bytes(b"an older film")
+async def test_what_cannot_fit_is_refused_before_it_begins(two_megabytes: Path) -> None:
+    (two_megabytes / "out.mov").write_bytes(b"an older film")
     options = ar.RenderOptions(frame_count=900, video=ar.VideoOptions(codec="prores_ks"), capture="screenshot")
     with pytest.raises(ar.DiskFull, match=r"MB are free in .*disk, and this film needs at least .* MB"):
-        await ar.render(SCENES / "css.html", small_disk / "out.mov", options)
-    assert left_in(small_disk) == {"out.mov"}
-    assert (small_disk / "out.mov").read_bytes() == b"an older film"
+        await ar.render(SCENES / "css.html", two_megabytes / "out.mov", options)
+    assert left_in(two_megabytes) == {"out.mov"}
+    assert (two_megabytes / "out.mov").read_bytes() == b"an older film"
 
 
-async def test_what_may_not_fit_is_warned_of(small_disk: Path) -> None:
+async def test_what_may_not_fit_is_warned_of(two_megabytes: Path) -> None:
     options = small(width=640, height=360, frame_count=30)
-    plan = make_plan(SCENES / "css.html", small_disk / "out.mkv", options)
-    (warning,) = check_space(plan, small_disk)
+    plan = make_plan(SCENES / "css.html", two_megabytes / "out.mkv", options)
+    (warning,) = check_space(plan, two_megabytes)
     assert "are free in" in warning
-    result = await ar.render(SCENES / "css.html", small_disk / "out.mkv", options)
+    result = await ar.render(SCENES / "css.html", two_megabytes / "out.mkv", options)
     assert "are free in" in result.warnings[0]
 
 
@@ -166,11 +165,11 @@ NOISE = """<body style=margin:0><canvas id=c width=160 height=90></canvas><scrip
 
 @pytest.mark.parametrize("megabytes_left", [0.02, 0.2, 0.6])
 async def test_a_disk_that_becomes_full_is_said_and_the_older_film_stays(
-    small_disk: Path, tmp_path: Path, megabytes_left: float
+    two_megabytes: Path, tmp_path: Path, megabytes_left: float
 ) -> None:
-    (small_disk / "out.mkv").write_bytes(b"an older film")
-    (small_disk / "filler").write_bytes(bytes(int((2 - megabytes_left) * (1 << 20))))
+    (two_megabytes / "out.mkv").write_bytes(b"an older film")
+    (two_megabytes / "filler").write_bytes(bytes(int((2 - megabytes_left) * (1 << 20))))
     with pytest.raises(ar.DiskFull, match=r"No space left|no space is left"):
-        await ar.render(ar.Html(NOISE), small_disk / "out.mkv", small(frame_count=20, resume=False))
-    assert left_in(small_disk) == {"out.mkv", "filler"}
-    assert (small_disk / "out.mkv").read_bytes() == b"an older film"
+        await ar.render(ar.Html(NOISE), two_megabytes / "out.mkv", small(frame_count=20, resume=False))
+    assert left_in(two_megabytes) == {"out.mkv", "filler"}
+    assert (two_megabytes / "out.mkv").read_bytes() == b"an older film"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocke
 from asyncrender.plan import make_plan
 from asyncrender.specs import RenderOptions, RenderPlan
 from asyncrender.workspace import Workspace
+from disks import small_disk
 
 HOLDER = """
 import sys
@@ -267,11 +267,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KB with 8 files, where this machine lets us mount one."""
     folder = tmp_path / "tiny"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=8", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(folder, "size=64k,nr_inodes=8") as possible:
+        if not possible:
+            pytest.skip("mounting is not permitted here")
+        yield folder
 
 
 def test_a_full_disk_is_called_so(tiny_disk: Path) -> None:

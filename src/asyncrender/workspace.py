@@ -228,7 +228,7 @@ class Workspace:
         `keep`: "ours", the finished chunks of this plan (or, if given, these); "any", those of other plans too.
         """
         kept = self._kept(keep, self._plan.chunks if chunks is None else chunks)
-        with _alone(self.work) as alone, contextlib.suppress(FileNotFoundError):
+        with _held(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(FileNotFoundError):
             for path in self.work.iterdir():
                 spared = (path.suffix == PART_SUFFIX and not alone) or (path.suffix != PART_SUFFIX and keep == "any")
                 if path.name not in kept and not spared and not path.is_dir():
@@ -300,7 +300,7 @@ class Workspace:
 
     def remove_if_empty(self) -> None:
         """Remove the folder if it holds no chunk, nothing but the lock and what was resolved, and nobody shares it."""
-        with _alone(self.work) as alone, contextlib.suppress(OSError):
+        with _held(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(OSError):
             if alone and {path.name for path in self.work.iterdir()} <= {LOCK_NAME, self._record.name}:
                 self._record.unlink(missing_ok=True)
                 (self.work / LOCK_NAME).unlink(missing_ok=True)
@@ -356,39 +356,29 @@ def _listed(reasons: list[str]) -> str:
 @contextmanager
 def idle(work: Path) -> Iterator[bool]:
     """Whether nobody uses a work folder, and then nobody does while the block lasts."""
-    with _alone(work) as alone:
-        try:
-            descriptor = os.open(work / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            yield alone
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = alone
-        except BlockingIOError:
-            free = False
-        try:
-            yield free
-        finally:
-            os.close(descriptor)
+    with _held(work, os.O_DIRECTORY) as alone, _held(work / LOCK_NAME, os.O_RDWR) as free:
+        yield alone and free
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether nobody shares the folder, and then nobody does while the block lasts."""
+def _held(path: Path, flags: int) -> Iterator[bool]:
+    """Hold a lock while the block lasts; False if somebody else holds it. What is not there, nobody holds."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags | os.O_CLOEXEC)
     except OSError:
         yield True
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = True
-    except BlockingIOError:
-        alone = False
-    except OSError:  # a file system without such locks
-        alone = True
-    try:
-        yield alone
+        yield _lock_at_once(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lock_at_once(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without such locks
+        return True
+    return True

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import http.server
-import os
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 import asyncrender as ar
 from chaos.ground import LOOPS_OPTIONS, OLD, Ground
+from disks import small_disk
 from frames import digests, served, small
 
 SOON = ar.Timeouts(launch=20, load=3, ready=3, request=2, frame=3, encode=10, mix=10)
@@ -38,7 +36,7 @@ class Trouble:
 
 
 def draw(seed: int, count: int) -> Iterator[Trouble]:
-    dice, kinds = random.Random(seed), [kind for kind in KINDS if kind != "full-disk" or can_mount()]
+    dice, kinds = random.Random(seed), tuple(KINDS)
     for number in range(count):
         yield Trouble(dice.choice(tuple(LOOPS_OPTIONS)), kinds[number % len(kinds)], dice.randrange(1 << 30))
 
@@ -87,7 +85,8 @@ Prepare = Callable[[Ground, random.Random, ExitStack], tuple[Any, ar.RenderOptio
 
 
 def _full_disk(ground: Ground, dice: random.Random, stack: ExitStack) -> tuple[Any, ar.RenderOptions]:
-    stack.enter_context(small_disk(ground, kilobytes=dice.randint(16, 260)))
+    stack.enter_context(small_disk(ground.films, f"size={dice.randint(16, 260)}k"))
+    ground.output.write_bytes(OLD)
     return ground.scene, ground.options(timeouts=SOON)
 
 
@@ -167,26 +166,3 @@ KINDS: dict[str, tuple[set[str], Prepare]] = {
     "slow-server": (PAGE, _slow_server),
     "mad-page": (PAGE, _mad_page),
 }
-
-
-# ---- small disks
-
-
-def can_mount() -> bool:
-    """Small disks are mounted, which needs root, and a machine that lets root do it."""
-    if os.geteuid() != 0:
-        return False
-    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
-
-
-@contextmanager
-def small_disk(ground: Ground, *, kilobytes: int) -> Iterator[Path]:
-    """The output's folder on a disk of its own."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(ground.films)]
-    subprocess.run(mount, check=True)
-    try:
-        ground.output.write_bytes(OLD)
-        yield ground.films
-    finally:
-        subprocess.run(["umount", str(ground.films)], check=True)
