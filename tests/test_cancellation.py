@@ -16,6 +16,9 @@ from frames import SCENES, digests, left_in, small
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE_SECONDS = 30
+"""Far more than TERM's and KILL's grace together."""
+
 LONG = {"frame_count": 4000, "concurrency": 2}
 
 
@@ -70,6 +73,21 @@ async def test_a_crashed_browser_is_replaced_and_nobody_sees_it(tmp_path: Path) 
     await ar.render(SCENES / "canvas.html", tmp_path / "b.mkv", options)
     assert digests(tmp_path / "a.mkv") == digests(tmp_path / "b.mkv")
     assert not alive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_children_that_are_stopped_do_not_hold_a_cancel_up(output: Path) -> None:
+    def stop_all_and_cancel() -> None:
+        for child in psutil.Process().children(recursive=True):
+            child.suspend()
+        scope.cancel()
+
+    with anyio.fail_after(PATIENCE_SECONDS), anyio.CancelScope() as scope:
+        options = small(**LONG)
+        await ar.render(SCENES / "canvas.html", output, options, on_progress=once(5, stop_all_and_cancel))
+    assert scope.cancelled_caught
+    assert not alive()
+    assert untouched(output)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

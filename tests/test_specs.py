@@ -165,3 +165,11 @@ def test_times_of_a_track_are_finite_and_not_negative(field: str, value: Any) ->
 
 def test_html_is_text() -> None:
     assert Html("<h1>") == "<h1>"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_props_are_json(number: str) -> None:
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        RenderOptions.model_validate_json(f'{{"props": {{"a": [{number}]}}}}')
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        RenderOptions(props={"a": [float(number)]})

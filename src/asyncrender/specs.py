@@ -6,6 +6,7 @@ a look at the machine belongs to `resolve`.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -236,6 +238,15 @@ class RenderOptions(Model):
     timeouts: Timeouts = Timeouts()
     environment: Environment | None = None
     """Written by `resolve`; options that have it are resolved."""
+
+    @field_validator("props")
+    @classmethod
+    def _props_survive_json(cls, props: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            json.dumps(props, allow_nan=False)
+        except ValueError:
+            raise ValueError("props hold NaN or Infinity, which JSON does not have") from None
+        return props
 
 
 class SoundSegment(Model):
