@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import secrets
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
+from anyio.abc import TaskGroup
 
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import CONTROL, OWN_ORIGIN, Page
@@ -36,6 +38,9 @@ SECRET_BYTES = 32
 
 MOST_FILMS = 24
 """Decoders kept at once: each is an ffmpeg with some ten threads."""
+
+ANSWERED_AT_ONCE = 16
+"""Questions of the page: far more than processors that could decode for them."""
 
 PIECE_BYTES = 3 << 20
 """One piece of a blob on its way out of the page: DevTools leaves out bodies that are far larger."""
@@ -171,12 +176,8 @@ async def open_films(
     endpoint = f"{OWN_ORIGIN}/{secrets.token_urlsafe(SECRET_BYTES)}/"
     failure: BaseException | None = None
     try:
-        async with anyio.create_task_group() as tasks:
-
-            def answer(event: dict[str, Any]) -> None:
-                tasks.start_soon(films.answer, event)
-
-            page.listen("Fetch.requestPaused", answer)
+        async with _questions(films) as (tasks, ask):
+            page.listen("Fetch.requestPaused", ask)
             await page.call("Fetch.enable", {"patterns": [{"urlPattern": f"{OWN_ORIGIN}/*"}]})
             await page.call("Page.setBypassCSP", {"enabled": True})
             await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(options, endpoint)})
@@ -190,6 +191,31 @@ async def open_films(
         failure = single_error(group)
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def _questions(films: Films) -> AsyncIterator[tuple[TaskGroup, Callable[[dict[str, Any]], None]]]:
+    """Where to put what is asked, and the tasks that answer.
+
+    They are begun once, not for each question: a task that asyncio cancels before it began leaves a coroutine that was
+    never awaited.
+    """
+    put, take = anyio.create_memory_object_stream[dict[str, Any]](math.inf)
+
+    def ask(event: dict[str, Any]) -> None:
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # nobody answers any more
+            put.send_nowait(event)
+
+    async def answer() -> None:
+        async with take.clone() as questions:
+            async for event in questions:
+                await films.answer(event)
+
+    with put, take:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(ANSWERED_AT_ONCE):
+                tasks.start_soon(answer)
+            yield tasks, ask
 
 
 def _script(options: RenderOptions, endpoint: str) -> str:
