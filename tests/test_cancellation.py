@@ -169,10 +169,11 @@ async def test_asyncio_cancellation_is_asyncios_own(output: Path) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_killed_encoder_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_killed_encoder_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
     def kill() -> None:
         for child in children("ffmpeg"):
-            child.kill()
+            child.send_signal(number)
 
     options = small(frame_count=60)
     result = await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", options, on_progress=once(20, kill))

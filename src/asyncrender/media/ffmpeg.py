@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import signal
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -13,8 +13,11 @@ from asyncrender.errors import AsyncRenderError, DiskFull, ToolFailed, ToolStall
 
 MICROSECONDS = 1_000_000
 
-STOPPED = 255
-"""ffmpeg's exit code if a signal told it to end; it says which, and leaves a short film that looks whole."""
+STOPPED, IMMEDIATE_EXIT = 255, "Immediate exit requested"
+"""ffmpeg's exit code, or its words, if a signal told it to end; what it leaves is a short film that looks whole."""
+
+NOT_PERMITTED = "Operation not permitted"
+"""EPERM is -1, and newer ffmpegs end with their error's number: 255, too."""
 
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
@@ -76,8 +79,8 @@ def failure(child: process.Child, doing: str) -> AsyncRenderError:
     words, code = child.last_words(), child.returncode
     if _no_space(child):
         return DiskFull(f"{doing}: no space is left on the disk. ffmpeg's last words: {words}")
-    if code == STOPPED and (told := re.search(r"received signal (\d+)", words)):
-        code = -int(told[1])
+    if IMMEDIATE_EXIT in words or (code == STOPPED and NOT_PERMITTED not in words):
+        code = -signal.SIGTERM
     return ToolFailed(child.argv, returncode=-1 if code is None else code, stderr=words, doing=doing)
 
 
