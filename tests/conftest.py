@@ -15,6 +15,7 @@ from typing import Any
 import hypothesis
 import psutil
 import pytest
+import structlog
 
 from asyncrender.browser.launch import find_browser
 from asyncrender.specs import BrowserOptions
@@ -45,6 +46,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="session")
 def browser_path() -> str:
     return find_browser(BrowserOptions())
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens() -> Iterator[None]:
+    """Each test meets a structlog that no other one has configured."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_runtest_logfinish() -> None:

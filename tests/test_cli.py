@@ -6,14 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 import asyncrender as ar
@@ -43,12 +41,6 @@ MORE_THAN_A_PIPE_HOLDS = 2 << 20
 
 SECONDS_TO_END = 30.0
 """Far more than tidying takes; a test that waits so long has failed."""
-
-
-@pytest.fixture(autouse=True)
-def logs_as_they_were() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import mimetypes
 import os
 import re
 import secrets
+import socket
 import stat
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import anyio
 import h11
-from anyio.abc import Listener, SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import SocketStream, TaskGroup
 
 from asyncrender.errors import SceneNotFound, single_error
 from asyncrender.files import Stamp, stamp
@@ -131,11 +132,11 @@ async def open_server(scene: Path | bytes) -> AsyncIterator[SceneServer]:
     secret = secrets.token_urlsafe(SECRET_BYTES)
     served = await in_thread(partial(_look, scene, secret.encode()))
     failure: BaseException | None = None
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+    with _open_door() as door:
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_accept, served, listener.listeners[0], tasks)
-                yield SceneServer(listener.extra(SocketAttribute.local_port), secret, _url(served), served)
+                tasks.start_soon(_accept, served, door, tasks)
+                yield SceneServer(door.getsockname()[1], secret, _url(served), served)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             failure = single_error(group)
@@ -160,17 +161,39 @@ def _url(scene: _Scene) -> str:
     return f"{ORIGIN}/{quote(os.fsencode(name), safe='')}"
 
 
-async def _accept(scene: _Scene, listener: Listener[SocketStream], tasks: TaskGroup) -> None:
-    while True:
+@contextmanager
+def _open_door() -> Iterator[socket.socket]:
+    """A socket that listens on a free port of the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.setblocking(False)
         try:
-            await listener.serve(partial(_serve, scene), tasks)
-        except (OSError, anyio.BrokenResourceError) as error:
+            yield door
+        finally:
+            anyio.notify_closing(door)
+
+
+async def _accept(scene: _Scene, door: socket.socket, tasks: TaskGroup) -> None:
+    """Not anyio's own way: asyncio's, cancelled just as somebody comes, complains and leaves a socket open."""
+    while True:
+        await anyio.wait_readable(door)
+        try:
+            connection, _ = door.accept()
+        except BlockingIOError:
+            continue
+        except OSError as error:
             _log.warning("a connection could not be accepted", error=repr(error))
             await anyio.sleep(ACCEPT_PAUSE_SECONDS)
+            continue
+        tasks.start_soon(_serve, scene, connection)
 
 
-async def _serve(scene: _Scene, stream: SocketStream) -> None:
+async def _serve(scene: _Scene, connection: socket.socket) -> None:
     """One connection, from its first request to its end. What goes wrong here stays here."""
+    try:
+        stream = await SocketStream.from_socket(connection)
+    except BaseException:
+        connection.close()
+        raise
     try:
         async with stream:
             await _converse(scene, stream)
