@@ -242,7 +242,11 @@ class Stranger:
 
     @property
     def gone(self) -> bool:
-        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
+        if self._pidfd < 0:
+            return True
+        poll = select.poll()  # select() itself knows no descriptors beyond 1023
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def wait(self) -> None:
         """Wait until it has ended."""
