@@ -119,6 +119,13 @@ async def test_a_promise_that_is_never_kept(output: Path) -> None:
     await fails(page, output, ar.PageStalled, "frame 1", "never kept", timeouts={"frame": 1})
 
 
+@pytest.mark.parametrize("waits", ["", "await new Promise(() => {})"])
+async def test_a_page_that_leaves(waits: str, output: Path) -> None:
+    leave = f"async (time, frame) => {{ if (frame === 1) {{ location.href = 'about:blank'; {waits} }} }}"
+    page = ar.Html(f"<script>asyncrender.seek = {leave}</script>")
+    await fails(page, output, ar.PageThrew, "frame", "the page left for", frame_count=20)
+
+
 async def test_a_page_that_eats_all_memory(output: Path) -> None:
     eat = "requestAnimationFrame(() => { for (;;) kept.push(new Array(1e6).fill(kept.length)) })"
     page = ar.Html(f"<script>const kept = []; {eat}</script>")

@@ -125,3 +125,24 @@ async def test_a_body_may_come_long_after_its_head(capture: str, tmp_path: Path)
         result = await ar.render(url, tmp_path / "out.mkv", options)
     assert pictures(result.output)[0][80, 150].tolist() == RED
     assert [chunk.attempts for chunk in result.chunks] == [1]
+
+
+REDIRECTS = {
+    "at once": "",
+    "after a wait": "await new Promise(done => setTimeout(done, 30));",
+    "after a request": "await fetch('/late');",
+}
+
+
+@pytest.mark.parametrize("when", REDIRECTS)
+async def test_a_page_may_send_its_visitor_elsewhere_while_it_loads(when: str, tmp_path: Path) -> None:
+    go = f"{REDIRECTS[when]} location.href = '/other'; await new Promise(() => {{}})"
+    page = f"<script>asyncrender.ready = (async () => {{ {go} }})()</script><p>soon"
+    red = "<body style='margin: 0; background: red'>"
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        html(request, red if request.path == "/other" else page)
+
+    with served(answer) as url:
+        result = await ar.render(url, tmp_path / "out.mkv", small(frame_count=2))
+    assert pictures(result.output)[0][0, 0].tolist() == RED

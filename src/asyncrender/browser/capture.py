@@ -20,8 +20,8 @@ import anyio
 
 from asyncrender.browser.launch import Browser, open_browser, sandbox_possible, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
-from asyncrender.browser.page import Page, open_page, scene_address
-from asyncrender.browser.server import SceneServer, open_server
+from asyncrender.browser.page import Page, open_page
+from asyncrender.browser.server import SceneServer, open_server, scene_address
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled, InvalidOption
 from asyncrender.files import Stamp
 from asyncrender.log import get_logger

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -26,7 +26,6 @@ from asyncrender.errors import (
     SceneNotFound,
 )
 from asyncrender.log import get_logger
-from asyncrender.plan import is_url
 from asyncrender.specs import RenderOptions
 
 CONTROL = "__asyncrender__"
@@ -53,6 +52,11 @@ QUIET_POLLS = 5
 OWN_ORIGIN = "https://asyncrender.invalid"
 """What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
 
+NAVIGATED = "Inspected target navigated or closed"
+"""Chromium's word for a question whose document left before it had answered."""
+
+LEFT = "the page left for another document"
+
 STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
 """Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
 
@@ -62,13 +66,20 @@ URL_SHOWN_CHARS = 200
 _log = get_logger("asyncrender.page")
 
 
+@dataclass(frozen=True)
+class _Request:
+    url: str
+    loader: str
+    """Which document's it is."""
+
+
 class Page:
     """One document in one tab. Time moves only by `advance`."""
 
     def __init__(self, browser: Browser, target: str, session: str, options: RenderOptions, url: str) -> None:
         self._connection = browser.connection
         self._target, self._session, self._options, self._url = target, session, options, url
-        self._pending: dict[str, str] = {}
+        self._pending: dict[str, _Request] = {}
         self._thrown: list[str] = []
         self._frame: int | None = None
         self._document: str | None = None
@@ -109,7 +120,12 @@ class Page:
         params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         if context is not None:
             params["contextId"] = context
-        reply = await self.call("Runtime.evaluate", params)
+        try:
+            reply = await self.call("Runtime.evaluate", params)
+        except CallFailed as error:
+            if error.reason != NAVIGATED or self._frame is None:
+                raise
+            raise await self._threw(LEFT) from None
         if "exceptionDetails" in reply:
             raise await self._threw(_stack(reply["exceptionDetails"]))
         return reply["result"].get("value")
@@ -215,9 +231,14 @@ class Page:
         await anyio.sleep(POLL_SECONDS)
         if paint is not None:
             await paint()
-        if not self._pending:
-            await self.evaluate(f"globalThis.{CONTROL}?.settle()")
-        waiting: list[str] | None = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
+        waiting: list[str] | None = None
+        try:
+            if not self._pending:
+                await self.evaluate(f"globalThis.{CONTROL}?.settle()")
+            waiting = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
+        except CallFailed as error:
+            if error.reason != NAVIGATED:  # while it loads, a page may send its visitor elsewhere
+                raise
         await self.check()
         return ["the document to load"] if waiting is None else waiting
 
@@ -237,7 +258,7 @@ class Page:
         raise self._not_ready([], seconds, "timeouts.request").at(frame=self._frame)
 
     def _not_ready(self, waiting: list[str], seconds: float, deadline: str) -> PageNotReady:
-        requests = [f"the request {url}" for url in self._pending.values()]
+        requests = [f"the request {request.url}" for request in self._pending.values()]
         return PageNotReady(self.label, waiting_for=[*waiting, *requests], seconds=seconds, deadline=deadline)
 
     # ---- events
@@ -258,7 +279,7 @@ class Page:
 
     def _request_begins(self, event: dict[str, Any]) -> None:
         if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:", OWN_ORIGIN)):
-            self._pending[event["requestId"]] = event["request"]["url"]
+            self._pending[event["requestId"]] = _Request(event["request"]["url"], event["loaderId"])
 
     def _response_begins(self, event: dict[str, Any]) -> None:
         response = event["response"]
@@ -277,9 +298,9 @@ class Page:
         self._pending.pop(request, None)
 
     def _request_fails(self, event: dict[str, Any]) -> None:
-        url = self._pending.pop(event["requestId"], None)
-        if url and not event.get("canceled"):
-            self.warn(f"{url} could not be loaded: {event.get('errorText', '')}")
+        request = self._pending.pop(event["requestId"], None)
+        if request and not event.get("canceled"):
+            self.warn(f"{request.url} could not be loaded: {event.get('errorText', '')}")
 
     async def _threw(self, stack: str) -> AsyncRenderError:
         """The page's error, unless it only says that a part of the browser died, which the page may know first."""
@@ -301,25 +322,18 @@ class Page:
         self._connection.post("Page.handleJavaScriptDialog", {"accept": True}, self._session)
 
     def _navigated(self, event: dict[str, Any]) -> None:
-        if self._frame is not None and "parentId" not in event["frame"]:
-            self._thrown.append(f"the page left for {event['frame'].get('url')}")
+        frame = event["frame"]
+        if "parentId" in frame:
+            return
+        loader = frame["loaderId"]  # nobody says how the requests of a document end that has left
+        self._pending = {name: one for name, one in self._pending.items() if one.loader == loader}
+        if self._frame is not None:
+            self._thrown.append(f"the page left for {frame.get('url')}")
 
     def _crash(self, event: dict[str, Any]) -> None:
         if event["targetId"] == self._target:
             self._crashed = f"its renderer died ({event['status']}, {event['errorCode']}), perhaps out of memory"
             self._connection.abandon(self._session)
-
-
-def scene_address(composition_url: str, base: Path) -> tuple[str | None, Path | bytes | None]:
-    """(URL to open, what to serve): exactly one is set. HTML text is served too, for the sake of its origin."""
-    if composition_url.startswith("data:text/html"):
-        import urllib.request
-
-        with urllib.request.urlopen(composition_url) as response:
-            return None, response.read()
-    if is_url(composition_url):
-        return composition_url, None
-    return None, base / composition_url
 
 
 async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:
