@@ -24,7 +24,8 @@ FLOORS = (
     {"media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry"},
-    {"plan", "progress", "trace", "log", "browser.wire", "media.graphs"},
+    {"trace"},
+    {"plan", "progress", "log", "browser.wire", "media.graphs"},
     {"specs", "formats"},
     {"errors"},
 )

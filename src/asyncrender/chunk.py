@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from asyncrender.media.soundgraph import SoundSource
 from asyncrender.progress import ChunkFinished, Event, FrameWritten
 from asyncrender.specs import RenderChunk, RenderPlan, SoundSegment
 from asyncrender.threads import in_thread
+from asyncrender.trace import Lane
 from asyncrender.workspace import Sidecar, Workspace
 
 FRAMES_IN_FLIGHT = 3
@@ -43,43 +45,68 @@ URL_SHOWN_CHARS = 200
 _log = get_logger("asyncrender.chunk")
 
 
+@dataclass
+class _Worker:
+    """One browser on its way through the film, and what belongs to it."""
+
+    workspace: Workspace
+    capture: Capture
+    emit: Emit
+    browser_lane: Lane
+    encoder_lane: Lane
+    position: int = 0
+    """The frame that the page lives through next."""
+    sources: Sources = field(default_factory=dict)
+
+
 async def render_chunks(
-    plan: RenderPlan, chunks: Sequence[RenderChunk], folder: Path, *, emit: Emit, on_finished: OnFinished
+    plan: RenderPlan,
+    chunks: Sequence[RenderChunk],
+    folder: Path,
+    *,
+    emit: Emit,
+    on_finished: OnFinished,
+    worker: int = 0,
 ) -> None:
     """Render chunks of a plan, in order, in one browser; `on_finished(chunk, sidecar, seconds)` after each.
 
-    `folder` is the plan's base made real. Errors carry the chunk and, where known, the frame.
+    `folder` is the plan's base made real, `worker` a number for the trace. Errors carry the chunk and, where known, the
+    frame.
     """
-    workspace, position = Workspace(plan, folder), 0
-    sources: Sources = {}
+    workspace = Workspace(plan, folder)
+    emit_trace = emit if plan.options.trace is not None else None
+    browser, encoder = (Lane(f"worker {worker} {part}", emit_trace, time.monotonic) for part in ("browser", "encoder"))
+    opened = partial(open_capture, chunks[0].options, plan.composition_url, folder)
     with _located(chunks[0]):
-        async with open_capture(chunks[0].options, plan.composition_url, folder, open_film=open_decoder) as capture:
-            workspace.spare(_files(workspace, capture))
+        async with opened(open_film=open_decoder, lane=browser) as capture:
+            work = _Worker(workspace, capture, emit, browser, encoder)
+            workspace.spare(_files(work))
             for chunk in chunks:
                 began = time.monotonic()
                 with _located(chunk):
-                    if chunk.options.preroll != "never" and position < chunk.start_frame:
-                        await _live_through(chunk, position, capture)
-                    sidecar = await _render_chunk(workspace, chunk, capture, sources, emit)
-                position = chunk.start_frame + chunk.frame_count
+                    if chunk.options.preroll != "never" and work.position < chunk.start_frame:
+                        await _live_through(work, chunk)
+                    sidecar = await _render_chunk(work, chunk)
+                work.position = chunk.start_frame + chunk.frame_count
                 on_finished(chunk, sidecar, time.monotonic() - began)
 
 
-async def _live_through(chunk: RenderChunk, position: int, capture: Capture) -> None:
-    _log.debug("earlier frames are lived through", chunk=chunk.id, stage="preroll", frames=chunk.start_frame - position)
-    for frame in range(position, chunk.start_frame):
-        await capture.skip(frame)
+async def _live_through(work: _Worker, chunk: RenderChunk) -> None:
+    frames = chunk.start_frame - work.position
+    _log.debug("earlier frames are lived through", chunk=chunk.id, stage="preroll", frames=frames)
+    with work.browser_lane.slice("preroll", frames=frames):
+        for frame in range(work.position, chunk.start_frame):
+            await work.capture.skip(frame)
 
 
-def _files(workspace: Workspace, capture: Capture) -> dict[str, Path]:
+def _files(work: _Worker) -> dict[str, Path]:
     """The scene's own files that the page asked for."""
-    folder = workspace.scene_folder
-    return {name: folder / name for name in capture.files()} if folder else {}
+    folder = work.workspace.scene_folder
+    return {name: folder / name for name in work.capture.files()} if folder else {}
 
 
-async def _render_chunk(
-    workspace: Workspace, chunk: RenderChunk, capture: Capture, sources: Sources, emit: Emit
-) -> Sidecar:
+async def _render_chunk(work: _Worker, chunk: RenderChunk) -> Sidecar:
+    workspace, capture, lane = work.workspace, work.capture, work.encoder_lane
     part, sound, whole = (workspace.part(workspace.file(chunk)) for _ in range(3))
     rate = chunk.options.fps
     assert rate is not None
@@ -88,51 +115,62 @@ async def _render_chunk(
     try:
         muxer = formats.video_codec(chunk.options.video.codec).chunk_muxer
         async with open_encoder(chunk.options, part, muxer=muxer) as encoder:
-            await _stream_frames(chunk, capture, encoder, emit)
+            await _stream_frames(work, chunk, encoder)
             log.debug("frames are handed over", stage="drain")
-            await encoder.finish()
-        if await _render_sound(chunk, capture, sources, sound):
-            await add_sound(chunk, pictures=part, sound=sound, output=whole)
-            whole.replace(part)
+            with lane.slice("drain", chunk=chunk.id):
+                await encoder.finish()
+        with lane.slice("sound", chunk=chunk.id):
+            if await _render_sound(work, chunk, sound):
+                await add_sound(chunk, pictures=part, sound=sound, output=whole)
+                whole.replace(part)
         idle_seconds = chunk.options.timeouts.encode
-        await check_frames(part, rate, frames=chunk.frame_count, tolerance=0, idle_seconds=idle_seconds)
-        workspace.spare(_files(workspace, capture))
+        with lane.slice("count the frames", chunk=chunk.id):
+            await check_frames(part, rate, frames=chunk.frame_count, tolerance=0, idle_seconds=idle_seconds)
+        workspace.spare(_files(work))
         finish = partial(workspace.finish, chunk, part, capture=chunk.options.capture, files=capture.files())
-        sidecar = await in_thread(partial(finish, warnings=tuple(capture.page.warnings)))
+        with lane.slice("publish", chunk=chunk.id):
+            sidecar = await in_thread(partial(finish, warnings=tuple(capture.page.warnings)))
     finally:
         for path in (part, sound, whole):
             path.unlink(missing_ok=True)
-    emit(ChunkFinished(chunk.id, chunk.frame_count))
+    work.emit(ChunkFinished(chunk.id, chunk.frame_count))
     log.debug("chunk finished", bytes=sidecar.bytes)
     return sidecar
 
 
-async def _stream_frames(chunk: RenderChunk, capture: Capture, encoder: Encoder, emit: Emit) -> None:
+async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) -> None:
+    lane = work.browser_lane
     send, receive = anyio.create_memory_object_stream[bytes](FRAMES_IN_FLIGHT)
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_encode, chunk, receive, encoder, emit)
+            tasks.start_soon(_encode, work, chunk, receive, encoder)
             async with send:
                 for frame in range(chunk.start_frame, chunk.start_frame + chunk.frame_count):
                     with _located(chunk, frame):
-                        picture = await capture.picture(frame)
-                    await send.send(picture)
+                        picture = await work.capture.picture(frame)
+                    with lane.slice("wait for the encoder", frame=frame):
+                        await send.send(picture)
+                    lane.reading("queue", frames=send.statistics().current_buffer_used)
     except BaseExceptionGroup as group:
         raise single_error(group) from None
 
 
-async def _encode(chunk: RenderChunk, pictures: MemoryObjectReceiveStream[bytes], encoder: Encoder, emit: Emit) -> None:
+async def _encode(
+    work: _Worker, chunk: RenderChunk, pictures: MemoryObjectReceiveStream[bytes], encoder: Encoder
+) -> None:
     written = 0
     async with pictures:
         async for picture in pictures:
-            with _located(chunk, chunk.start_frame + written):
+            frame = chunk.start_frame + written
+            with _located(chunk, frame), work.encoder_lane.slice("write", frame=frame, bytes=len(picture)):
                 await encoder.write(picture)
             written += 1
-            emit(FrameWritten(chunk.id, written, time.monotonic()))
+            work.emit(FrameWritten(chunk.id, written, time.monotonic()))
 
 
-async def _render_sound(chunk: RenderChunk, capture: Capture, sources: Sources, output: Path) -> bool:
+async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool:
     """Write what the page's elements sound like in the chunk; False if that is silence."""
+    capture, sources = work.capture, work.sources
     if chunk.options.audio.muted:
         return False
     segments = await _sounds(capture)

@@ -74,6 +74,7 @@ FLAGS = (
     _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
     _flag("--concurrency -j", "concurrency", str, (RUN, "Browsers at work at once; as the machine allows."), "N"),
     _flag("--chunk-frames", "chunk_frames", str, (RUN, "The most frames of one chunk; 900."), "N"),
+    _flag("--trace", "trace", str, (RUN, "Write a Chrome trace, for ui.perfetto.dev."), "FILE"),
     _flag("--resume/--fresh", "resume", bool, (RUN, "Use finished chunks of an earlier run, or keep none.")),
 )
 

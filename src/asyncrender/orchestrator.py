@@ -6,6 +6,7 @@ Planning is pure and stands apart; what is carried out here is a plan, wherever 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePath
@@ -24,6 +25,7 @@ from asyncrender.specs import Html, RenderChunk, RenderOptions, RenderPlan
 from asyncrender.stages import (
     Board,
     OnProgress,
+    check_trace,
     join_and_publish,
     look,
     reporting,
@@ -33,12 +35,16 @@ from asyncrender.stages import (
     settle,
     summarise,
     tidied,
+    traced,
 )
 from asyncrender.threads import in_thread
 from asyncrender.workspace import Workspace
 
 RENDER_ID_LENGTH = 8
 """Digits of the fingerprint that name a render in the logs."""
+
+TRACE_NAME = "trace.json"
+"""In the plan of a render whose trace is written wherever its caller wishes."""
 
 _log = get_logger("asyncrender.orchestrator")
 
@@ -81,9 +87,13 @@ class RenderOrchestrator:
         and slows nothing. Raises what the error tree says; a cancelled scope raises the backend's own cancellation.
         """
         board = Board(plan)
-        return await reporting(lambda: self._carry_out(plan, board), board, on_progress)
+        return await reporting(lambda: self._carry_out(plan, board, trace_of(plan)), board, on_progress)
 
-    async def _carry_out(self, plan: RenderPlan, board: Board) -> RenderResult:
+    async def _carry_out(self, plan: RenderPlan, board: Board, trace: Path | None) -> RenderResult:
+        async with traced(board, trace, f"asyncrender: {plan.final_output_file}"):
+            return await self._carry_out_stages(plan, board)
+
+    async def _carry_out_stages(self, plan: RenderPlan, board: Board) -> RenderResult:
         board.enter("prepare")
         given = Workspace(plan, Path(plan.base))
         with bound(render=plan.fingerprint[:RENDER_ID_LENGTH]), given.lock():
@@ -163,7 +173,7 @@ class RenderJob:
     async def _run(self, orchestrator: RenderOrchestrator) -> None:
         try:
             with self._scope:
-                self._outcome = Finished(await orchestrator._carry_out(self._plan, self._board))
+                self._outcome = Finished(await orchestrator._carry_out(self._plan, self._board, trace_of(self._plan)))
         except Exception as error:
             self._outcome = Failed(error)
         finally:
@@ -225,12 +235,24 @@ async def render(
     """
     output = Path(output).absolute()
     scene = anchored(scene)
+    options = options or RenderOptions()
+    began, trace = time.monotonic(), Path(options.trace).absolute() if options.trace else None
+    if trace is not None:
+        tracks = [Path(track.path) for track in options.audio.tracks]
+        check_trace(trace, output, *tracks, *([] if isinstance(scene, Html) else [Path(scene)]))
+        options = options.model_copy(update={"trace": TRACE_NAME})
     resolved = await resolve(scene, output, options, limiter=limiter)
     plan = RenderOrchestrator.plan(scene, output, resolved)
-    if options is None or options.concurrency is None:
+    if options.concurrency is None:
         workers = await in_thread(lambda: _workers_before(plan))
         plan = RenderOrchestrator.plan(scene, output, resolved.model_copy(update={"concurrency": workers}))
-    return await RenderOrchestrator(executor, limiter).render(plan, on_progress)
+    orchestrator, board = RenderOrchestrator(executor, limiter), Board(plan, resolve_began=began)
+    return await reporting(lambda: orchestrator._carry_out(plan, board, trace), board, on_progress)
+
+
+def trace_of(plan: RenderPlan) -> Path | None:
+    """Where a plan says that its trace is written: beside the output."""
+    return Path(plan.base) / plan.options.trace if plan.options.trace is not None else None
 
 
 def _workers_before(plan: RenderPlan) -> int | None:

@@ -34,7 +34,13 @@ T = TypeVar("T")
 MAX_CHUNKS = 100_000
 """More would spend longer on starting encoders than on frames; a mistyped chunk_frames, not a wish."""
 
-NOT_IN_FINGERPRINT: dict[str, Any] = {"concurrency": True, "timeouts": True, "resume": True, "environment": {"notes"}}
+NOT_IN_FINGERPRINT: dict[str, Any] = {
+    "concurrency": True,
+    "timeouts": True,
+    "resume": True,
+    "trace": True,
+    "environment": {"notes"},
+}
 """Options that change how a render is run, not what comes out, and why they were chosen: for the memory then free."""
 
 
@@ -110,6 +116,7 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
     start = options.start_frame
     total = _total_frames(options, fps)
     size = {"width": options.width or DEFAULT_WIDTH, "height": options.height or DEFAULT_HEIGHT}
+    _check_trace(options.trace, output_name)
     video = _complete_video(options.video, output_name)
     steps = formats.chroma_step(_given(video.pixel_format))
     for (side, pixels), step in zip(size.items(), steps, strict=True):
@@ -126,6 +133,11 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
         "audio": _complete_audio(options, output_name),
     }
     return options.model_copy(update=update)
+
+
+def _check_trace(trace: str | None, output_name: str) -> None:
+    if trace is not None and (trace != posixpath.basename(trace) or trace in ("", ".", "..", output_name)):
+        raise InvalidOption("trace", trace, "in a plan it is a plain file name, other than the output's, beside it")
 
 
 def fingerprint(scene: str, options: RenderOptions) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Stage = Literal["prepare", "render", "concat", "mix", "done"]
 STAGES: tuple[Stage, ...] = ("prepare", "render", "concat", "mix", "done")
@@ -72,7 +72,28 @@ class StageMoved:
     at: float
 
 
-Event = StageBegan | ChunkReused | ChunkBegan | FrameWritten | ChunkFinished | StageMoved
+@dataclass(frozen=True)
+class Slice:
+    """Something that took a while. Only emitted where the options ask for a trace."""
+
+    lane: str
+    """Where: one thing after another, or one within another."""
+    name: str
+    began: float
+    ended: float
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A counter's values at one moment. Only emitted where the options ask for a trace."""
+
+    name: str
+    values: dict[str, float]
+    at: float
+
+
+Event = StageBegan | ChunkReused | ChunkBegan | FrameWritten | ChunkFinished | StageMoved | Slice | Reading
 
 
 # ---- what users see

@@ -236,6 +236,9 @@ class RenderOptions(Model):
     audio: AudioOptions = AudioOptions()
     browser: BrowserOptions = BrowserOptions()
     timeouts: Timeouts = Timeouts()
+    trace: Annotated[str, Field(min_length=1)] | None = None
+    """A file for a Chrome trace of the render, overwritten: what took how long, in which worker. `render` takes any
+    path, a plan a plain file name: it is written beside the output. Chunks rendered elsewhere are not in it."""
     environment: Environment | None = None
     """Written by `resolve`; options that have it are resolved."""
 
@@ -332,6 +335,9 @@ class RenderPlan(Model):
         if not _relative_inside(name, PurePosixPath(".")) or not re.search(r"[^./]", name):
             raise ValueError(f"final_output_file {name!r} is not a plain file name; its folder is `base`")
         work = PurePosixPath(self.work_folder)
+        trace = self.options.trace
+        if trace is not None and (not _relative_inside(trace, PurePosixPath(".")) or trace in (name, str(work))):
+            raise ValueError(f"trace {trace!r} is not a plain file name of its own; its folder is `base`")
         files = [*self.concat_manifest, self.concat_output_file, *self.cleanup_files]
         for path in [*files, *(chunk.output_file for chunk in self.chunks)]:
             if not _relative_inside(path, work):

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import anyio
 
-from asyncrender import scratch
-from asyncrender.errors import ChunkDamaged, single_error
+from asyncrender import process, scratch
+from asyncrender.errors import ChunkDamaged, InvalidOption, single_error
 from asyncrender.log import get_logger
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
@@ -27,7 +27,9 @@ from asyncrender.progress import (
     ChunkReused,
     Event,
     Progress,
+    Reading,
     RenderResult,
+    Slice,
     Stage,
     StageBegan,
     StageMoved,
@@ -37,7 +39,11 @@ from asyncrender.resolve import resolve
 from asyncrender.retry import retried
 from asyncrender.specs import RenderChunk, RenderPlan
 from asyncrender.threads import in_thread
+from asyncrender.trace import STAGES_LANE, Trace
 from asyncrender.workspace import Kept, Sidecar, Workspace
+
+MEMORY_SECONDS = 0.5
+"""Between two looks at the memory of all children, for a trace: each takes a few milliseconds."""
 
 OnProgress = Callable[[Progress], Awaitable[object] | object]
 
@@ -49,13 +55,19 @@ _log = get_logger("asyncrender.stages")
 class Board:
     """Where a render stands, for whoever looks. Lookers see the present; nothing is queued for them."""
 
-    def __init__(self, plan: RenderPlan) -> None:
+    def __init__(self, plan: RenderPlan, *, resolve_began: float | None = None) -> None:
+        """`resolve_began`, on the monotonic clock: since then its options were resolved."""
         self.tally = Tally(plan.total_frames, len(plan.chunks), began=time.monotonic())
+        self.resolve_began = resolve_began
+        self.trace: Trace | None = None
         self.changed = anyio.Event()
 
     def emit(self, event: Event) -> None:
-        self.tally.fold(event)
-        self.wake()
+        if self.trace is not None:
+            self.trace.fold(event)
+        if not isinstance(event, Slice | Reading):
+            self.tally.fold(event)
+            self.wake()
 
     def enter(self, stage: Stage) -> None:
         self.emit(StageBegan(stage, time.monotonic()))
@@ -66,6 +78,55 @@ class Board:
     def wake(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
+
+
+@asynccontextmanager
+async def traced(board: Board, file: Path | None, title: str) -> AsyncIterator[None]:
+    """Record what happens within the block and write it to `file`, however the block ends. Without a file: nothing."""
+    if file is None:
+        yield
+        return
+    began = board.resolve_began
+    trace = board.trace = Trace(board.tally.began if began is None else began, title)
+    if began is not None:
+        board.emit(Slice(STAGES_LANE, "resolve", began, board.tally.began, {}))
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch_memory, board)
+            yield
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await in_thread(lambda: _write_trace(file, trace.to_json(time.monotonic())), surely=True)
+
+
+async def _watch_memory(board: Board) -> None:
+    while True:
+        used = await in_thread(process.memory_of_all)
+        megabytes = {name: round(used_bytes / 2**20, 1) for name, used_bytes in used.items()}
+        board.emit(Reading("memory, MB", megabytes, time.monotonic()))
+        await anyio.sleep(MEMORY_SECONDS)
+
+
+def _write_trace(file: Path, text: str) -> None:
+    """Whether it can be written or not, the render is what counts."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        part.write_text(text)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        _log.warning("the trace could not be written", file=str(file), reason=str(error))
+
+
+def check_trace(file: Path, *others: Path) -> None:
+    """Raises InvalidOption if a trace cannot be written there, or would overwrite one of `others`."""
+    if not file.parent.is_dir() or file.is_dir():
+        raise InvalidOption("trace", str(file), "give the name of a file in a folder that exists")
+    if any(file.resolve() == other.resolve() for other in others):
+        raise InvalidOption("trace", str(file), "it would overwrite the output, the scene, or a track")
 
 
 async def settle(

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from asyncrender import trace
 from asyncrender.browser.launch import Browser, open_browser, sandbox_possible, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
 from asyncrender.browser.page import Page, open_page
@@ -27,6 +28,7 @@ from asyncrender.files import Stamp
 from asyncrender.log import get_logger
 from asyncrender.specs import BrowserOptions, RenderOptions
 from asyncrender.specs import Capture as CaptureName
+from asyncrender.trace import Lane
 
 PNG = {"format": "png", "optimizeForSpeed": True}
 
@@ -68,10 +70,17 @@ class Capture:
     """Frames of one page, in order. `skip` lives through a frame without a picture."""
 
     def __init__(
-        self, page: Page, camera: _Camera, frame_seconds: float, films: Films | None, server: SceneServer | None
+        self,
+        page: Page,
+        camera: _Camera,
+        frame_seconds: float,
+        *,
+        films: Films | None,
+        server: SceneServer | None,
+        lane: Lane,
     ) -> None:
         self.page, self._camera, self._frame_seconds = page, camera, frame_seconds
-        self._films, self._server = films, server
+        self._films, self._server, self._lane = films, server, lane
 
     def files(self) -> dict[str, Stamp | None]:
         """The scene's own files that the page asked for so far, as they were then; None: there was no such file."""
@@ -92,8 +101,10 @@ class Capture:
 
     async def picture(self, frame: int) -> bytes:
         """The frame as a PNG. Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled."""
-        await self.page.advance(frame)
-        return await self._timed(frame, picture=True)
+        with self._lane.slice("page", frame=frame):
+            await self.page.advance(frame)
+        with self._lane.slice("picture", frame=frame):
+            return await self._timed(frame, picture=True)
 
     async def _timed(self, frame: int, *, picture: bool) -> bytes:
         try:
@@ -207,9 +218,14 @@ async def _tab(browser: Browser, options: RenderOptions, address: str, server: S
 
 @asynccontextmanager
 async def open_capture(
-    options: RenderOptions, composition_url: str, base: Path, *, open_film: OpenFilm | None = None
+    options: RenderOptions,
+    composition_url: str,
+    base: Path,
+    *,
+    open_film: OpenFilm | None = None,
+    lane: Lane = trace.OFF,
 ) -> AsyncIterator[Capture]:
-    """A browser with the scene loaded, ready, its clock at zero. `options` are resolved.
+    """A browser with the scene loaded, ready, its clock at zero. `options` are resolved. What it does goes to `lane`.
 
     `open_film` decodes the page's media; without it they play by themselves, in real time.
     Raises SceneNotFound, PageNotReady, PageThrew, BrowserLaunchFailed, MissingTool.
@@ -224,25 +240,31 @@ async def open_capture(
             launch_seconds=options.timeouts.launch,
             port=server.port if server else None,
         )
-        browser = await stack.enter_async_context(opened)
+        with lane.slice("launch the browser"):
+            browser = await stack.enter_async_context(opened)
         address = url if url is not None or server is None else server.url
         assert address is not None
-        page = await _tab(browser, options, address, server)
+        with lane.slice("open a tab"):
+            page = await _tab(browser, options, address, server)
         films = None
         if open_film is not None:
             opening = open_films(page, options, server=server, profile=browser.profile, open_film=open_film)
             films = await stack.enter_async_context(opening)
         begin_frame = options.capture == "beginframe"
         camera = _BeginFrame(page, float(1000 / options.fps)) if begin_frame else _Screenshot(page)
-        for _ in range(SETTLING_FRAMES):
-            await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=False)
-        await watch_helpers(browser)
+        with lane.slice("draw the empty tab"):
+            for _ in range(SETTLING_FRAMES):
+                await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=False)
+            await watch_helpers(browser)
         _log.debug("the page loads", stage="load", url=page.label)
-        await page.load()
-        camera.renew()
-        await page.until_ready(lambda: camera.shoot(picture=False))
-        await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
-        yield Capture(page, camera, options.timeouts.frame, films, server)
+        with lane.slice("load the page"):
+            await page.load()
+            camera.renew()
+        with lane.slice("until it is ready"):
+            await page.until_ready(lambda: camera.shoot(picture=False))
+        with lane.slice("first picture"):
+            await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
+        yield Capture(page, camera, options.timeouts.frame, films=films, server=server, lane=lane)
 
 
 @dataclass(frozen=True)

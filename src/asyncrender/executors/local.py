@@ -34,14 +34,15 @@ class LocalExecutor:
         results: list[ChunkResult] = []
         try:
             async with anyio.create_task_group() as tasks:
-                for part in split_runs(chunks, plan.options.concurrency or 1):
-                    tasks.start_soon(self._work, plan, part, emit, results)
+                for worker, part in enumerate(split_runs(chunks, plan.options.concurrency or 1)):
+                    tasks.start_soon(self._work, worker, plan, part, emit, results)
         except BaseExceptionGroup as group:
             raise single_error(group) from None
         return results
 
     async def _work(
         self,
+        worker: int,
         plan: RenderPlan,
         chunks: Sequence[RenderChunk],
         emit: Callable[[Event], None],
@@ -63,7 +64,8 @@ class LocalExecutor:
             while left:
                 emit(ChunkBegan(left[0].id, attempts))
                 try:
-                    await render_chunks(plan, list(left), Path(plan.base), emit=emit, on_finished=finished)
+                    folder = Path(plan.base)
+                    await render_chunks(plan, list(left), folder, emit=emit, on_finished=finished, worker=worker)
                 except AsyncRenderError as error:
                     if not retry.may_help(error, attempts):
                         raise
