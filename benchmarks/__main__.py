@@ -1,147 +1,134 @@
-"""Renders a scene with 1 and 2 workers in turn, each run in a process of its own, and says what it cost.
+"""Measures asyncrender, alone and beside other renderers, and writes results.json, RESULTS.md and plots.
 
-python -m benchmarks [--runs 3] [--frames 180] [--scene PATH] [--json FILE]
+python -m benchmarks [--quick]             everything; --quick: a few minutes, the engine and who is installed already
+python -m benchmarks report                the tables and plots again, from results.json
+python -m benchmarks diff A.json B.json    how far two runs agree
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import platform
-import statistics
+import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import psutil
+from benchmarks import check, compare, engine, limits, machine, peers, report, scenes
 
-SCENE = Path(__file__).parents[1] / "examples" / "hello" / "scene.html"
+HERE = Path(__file__).parent
 
-SAMPLE_SECONDS = 0.05
-"""How often the tree of processes is looked at; what one uses between its last sample and its end is missed."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One render, as measured from outside. CPU is user + system time."""
-
-    workers: int
-    frames: int
-    seconds: float
-    """Of the call of `asyncrender.render`."""
-    first_frame_seconds: float
-    """From that call until the first frame was encoded."""
-    render_fps: float
-    """Frames ÷ seconds of the stage that renders; browser start included, resolve, concat and mix left out."""
-    browser_cpu_ms: float
-    """Per frame."""
-    ffmpeg_cpu_ms: float
-    ours_cpu_ms: float
-    peak_memory_mb: float
-    """Proportional set size of the whole tree: shared pages are counted once."""
-
-
-@dataclass
-class _Usage:
-    cpu: dict[int, tuple[str, float]]
-    peak: int = 0
-
-    def look(self, root: psutil.Process) -> None:
-        memory = 0
-        for process in [root, *root.children(recursive=True)]:
-            try:
-                times = process.cpu_times()
-                self.cpu[process.pid] = (_kind(process, root), times.user + times.system)
-                memory += process.memory_full_info().pss
-            except psutil.Error:
-                continue  # it ended meanwhile
-        self.peak = max(self.peak, memory)
-
-    def of(self, kind: str) -> float:
-        return sum(seconds for which, seconds in self.cpu.values() if which == kind)
-
-
-def _kind(process: psutil.Process, root: psutil.Process) -> str:
-    if process == root:
-        return "ours"
-    name = process.name()
-    return "browser" if "chrom" in name or "headless" in name else "ffmpeg" if name.startswith("ff") else "other"
-
-
-def measure(scene: Path, workers: int, frames: int) -> Run:
-    with tempfile.TemporaryDirectory() as folder:
-        job = {"scene": str(scene), "output": f"{folder}/out.mp4", "workers": workers, "frames": frames}
-        argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
-            root, usage = psutil.Process(child.pid), _Usage({})
-            while child.poll() is None:
-                usage.look(root)
-                time.sleep(SAMPLE_SECONDS)
-            assert child.stdout is not None
-            said = json.loads(child.stdout.read())
-        if child.returncode or said["probed_frames"] != frames:
-            raise SystemExit(f"the run failed: exit code {child.returncode}, {said}")
-    per_frame = 1000 / frames
-    return Run(
-        workers=workers,
-        frames=frames,
-        seconds=said["seconds"],
-        first_frame_seconds=said["first_frame_seconds"],
-        render_fps=frames / said["render_seconds"],
-        browser_cpu_ms=usage.of("browser") * per_frame,
-        ffmpeg_cpu_ms=usage.of("ffmpeg") * per_frame,
-        ours_cpu_ms=usage.of("ours") * per_frame,
-        peak_memory_mb=usage.peak / 2**20,
-    )
-
-
-def table(runs: list[Run]) -> str:
-    """Medians for each number of workers, as Markdown."""
-    columns = {
-        "render_fps": "fps",
-        "first_frame_seconds": "first frame, s",
-        "seconds": "whole call, s",
-        "browser_cpu_ms": "browser CPU, ms/frame",
-        "ffmpeg_cpu_ms": "ffmpeg CPU, ms/frame",
-        "ours_cpu_ms": "our CPU, ms/frame",
-        "peak_memory_mb": "peak memory, MB",
-    }
-    rows = [["workers", *columns.values()], ["---"] * (len(columns) + 1)]
-    for workers in sorted({run.workers for run in runs}):
-        some = [run for run in runs if run.workers == workers]
-        medians = [statistics.median(getattr(run, name) for run in some) for name in columns]
-        rows.append([str(workers), *(f"{median:.3g}" for median in medians)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+QUICK_SCENES = ("dom", "slides", "canvas")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=180)
-    parser.add_argument("--scene", type=Path, default=SCENE)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    runs = []
-    for _ in range(given.runs):
-        for workers in (1, 2):  # in turn, so that a busy spell of the machine meets both
-            runs.append(measure(given.scene.resolve(), workers, given.frames))
-            print(f"workers {workers}: {runs[-1].render_fps:.1f} fps", file=sys.stderr)
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "system": platform.platform(),
-        "python": platform.python_version(),
+    given = _arguments().parse_args()
+    if given.action == "diff":
+        first, second = (json.loads(file.read_text()) for file in given.files)
+        print(report.disagreement(first, second))
+        return
+    if given.action == "report":
+        write(json.loads((given.results / "results.json").read_text()), given.results)
+        return
+    given.results.mkdir(parents=True, exist_ok=True)
+    if not given.quick and "none" not in given.peers:
+        subprocess.run([HERE / "peers" / "install", *given.peers], check=True)
+    results: dict[str, Any] = {
+        "machine": machine.facts(),
+        "settings": {"command": shlex.join(sys.argv[1:])},
+        "versions": peers.versions(),
+        "limits": [],
+        "engine": [],
+        "contests": [],
     }
-    print(
-        f"{given.scene.name}, 1920x1080 at 30 fps, {given.frames} frames, x264 medium crf 18, {machine['cores']} cores;"
-    )
-    print(f"medians of {given.runs} alternating runs\n\n{table(runs)}")
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine, "runs": [asdict(run) for run in runs]}, indent=2))
+    for section, row in measure(given):
+        results[section].append(row)
+        (given.results / "results.json").write_text(json.dumps(results, indent=1))
+        say(section, row)
+    write(results, given.results)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("action", nargs="?", choices=["run", "report", "diff"], default="run")
+    parser.add_argument("files", nargs="*", type=Path, help="two results.json, for diff")
+    parser.add_argument("--quick", action="store_true", help="few frames, one round, three scenes, nothing installed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scenes", nargs="+", choices=scenes.SCENES, default=None)
+    parser.add_argument("--sizes", nargs="+", choices=scenes.SIZES, default=None)
+    parser.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="some of them, or none")
+    parser.add_argument("--frames", nargs=2, type=int, metavar="N", help="short and long render of the peers; 300 600")
+    parser.add_argument("--no-engine", action="store_true", help="only side by side")
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
+    return parser
+
+
+def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(section, row) of everything that was asked for, as it is measured."""
+    rounds = 1 if given.quick else given.rounds
+    chosen = given.scenes or (QUICK_SCENES if given.quick else scenes.SCENES)
+    if not given.no_engine:
+        for scene in chosen:
+            for size in given.sizes or (["1080p"] if given.quick else scenes.SIZES):
+                yield from _measure_engine(scene, size, rounds, quick=given.quick)
+    named = [peer for peer in peers.PEERS if not given.peers or peer.name in given.peers]
+    present = [] if "none" in given.peers else [peer for peer in named if peers.installed(peer)]
+    frames = tuple(given.frames or ((30, 90) if given.quick else (300, 600)))
+    if present:
+        for scene in (one for one in compare.SCENES if one in chosen):
+            with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
+                reference = check.decode(check.render_reference(scene, "1080p", frames[1], Path(name)))
+                for number in range(rounds):
+                    for contest in compare.contests(scene, present, frames, number, reference, Path(name)):
+                        yield "contests", asdict(contest)
+
+
+def _measure_engine(scene: str, size: str, rounds: int, *, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    frames = engine.frames_of(size, quick=quick)
+    with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
+        folder = Path(name)
+        film = check.render_reference(scene, size, frames[1], folder)
+        reference = check.decode(film)
+        for preset, limit in limits.measure(scene, size, list(compare.GROUPS.values()), film, folder).items():
+            yield "limits", {"scene": scene, "size": size, "preset": preset, "fps": limit.fps, **asdict(limit)}
+        film.unlink()
+        for _ in range(rounds):
+            for config in configs(scene, size, quick=quick):
+                yield "engine", asdict(engine.measure(config, frames, reference, folder))
+
+
+def configs(scene: str, size: str, *, quick: bool) -> list[engine.Config]:
+    """At 1080p every number of workers and every way of capturing, at other sizes what `resolve` would take."""
+    automatic = engine.Config(scene, size, workers=None)
+    if size != "1080p" or quick:
+        return [automatic]
+    workers = [engine.Config(scene, size, workers=count) for count in (1, 2)]
+    return [*workers, automatic, engine.Config(scene, size, workers=1, capture="screenshot")]
+
+
+def say(section: str, row: dict[str, Any]) -> None:
+    words = {
+        "limits": lambda: f"limit {row['scene']} {row['size']} {row['preset']}: {row['fps']:.1f} fps",
+        "engine": lambda: f"{' '.join(map(str, row['config'].values()))} by {row['capture']}: {row['fps']:.1f} fps",
+        "contests": lambda: f"{row['renderer']} {row['scene']} {row['group']}: {row['fault'] or row['seconds']}",
+    }
+    print(words[section](), file=sys.stderr, flush=True)
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    text = report.document(results)
+    (folder / "RESULTS.md").write_text(text)
+    ranked = {one["group"] for one in results["contests"] if one["fault"] is None}
+    for group in ranked & compare.GROUPS.keys():
+        report.plot(results, group, folder / f"class-{group}.svg")
+    print(text)
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

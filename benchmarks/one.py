@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import anyio
 
 import asyncrender as ar
 
 
-async def main(job: dict[str, object]) -> None:
-    options = ar.RenderOptions(
-        width=1920,
-        height=1080,
-        fps=30,
-        frame_count=job["frames"],
-        concurrency=job["workers"],
-        video=ar.VideoOptions(preset="medium"),
-    )
+async def main(job: dict[str, Any]) -> None:
+    options = ar.RenderOptions.model_validate(job["options"])
     first: list[float] = []
 
     def look(progress: ar.Progress) -> None:
@@ -27,14 +21,12 @@ async def main(job: dict[str, object]) -> None:
             first.append(time.perf_counter())
 
     began = time.perf_counter()
-    result = await ar.render(str(job["scene"]), str(job["output"]), options, on_progress=look)
-    ended = time.perf_counter()
-    (video,) = (await ar.probe(result.output, count_frames=True)).video
+    result = await ar.render(job["scene"], job["output"], options, on_progress=look)
     said = {
-        "seconds": ended - began,
+        "seconds": time.perf_counter() - began,
         "first_frame_seconds": first[0] - began,
-        "render_seconds": result.seconds["render"],
-        "probed_frames": video.frames,
+        "workers": len(result.chunks),
+        "capture": sorted({chunk.capture for chunk in result.chunks}),
     }
     print(json.dumps(said))
 

@@ -1,0 +1,99 @@
+"""What a frame costs at the least: a browser that only draws, and an ffmpeg that only encodes, each alone.
+
+The machine's limit is its cores ÷ the sum of the two. How pictures get from one to the other is what a renderer is
+measured by: it costs nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import machine, meter, scenes
+
+BROWSER_FRAMES = (10, 130)
+"""A page is drawn so often without a picture being taken; the difference is free of start-up."""
+
+FFMPEG_FRAMES = 60
+"""Encoded alone: enough for x264's look-ahead to be worth its while."""
+
+TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""The conversion that asyncrender's chunks get, so that the limit is that of the same picture."""
+
+RUN_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Limit:
+    """CPU milliseconds of one frame."""
+
+    browser_ms: float
+    convert_ms: float
+    encode_ms: float
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, were all cores busy with nothing else."""
+        return 1000 * machine.cores() / (self.browser_ms + self.convert_ms + self.encode_ms)
+
+
+def measure(scene: str, size: str, presets: Sequence[str], reference: Path, folder: Path) -> dict[str, Limit]:
+    """By the encoder's preset. `reference` is a lossless film of the scene."""
+    browser = _browser_ms(scene, size, folder)
+    convert = _ffmpeg_ms(reference, size, ["-f", "null"])
+    whole = {preset: _ffmpeg_ms(reference, size, _encoder(preset)) for preset in presets}
+    return {preset: Limit(browser, convert, max(0.0, both - convert)) for preset, both in whole.items()}
+
+
+def _browser_ms(scene: str, size: str, folder: Path) -> float:
+    """Of a page that is lived through: each frame is drawn by the compositor, no picture is taken."""
+    width, height = scenes.SIZES[size]
+    spent = []
+    for before in BROWSER_FRAMES:
+        options = {
+            "width": width,
+            "height": height,
+            "fps": scenes.FPS,
+            "start_frame": before,
+            "frame_count": 1,
+            "preroll": "always",
+            "capture": "beginframe",
+            "video": {"preset": "ultrafast"},
+        }
+        job = {"scene": str(scenes.page(scene)), "output": str(folder / "alone.mp4"), "options": options}
+        argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
+        usage = meter.measure(argv, folder=folder, env=meter.importable(), timeout_seconds=RUN_SECONDS)
+        if usage.returncode:
+            raise SystemExit(f"{scene} could not be drawn: {usage.stderr}")
+        spent.append(sum(seconds for kind, seconds in usage.cpu_seconds.items() if kind.startswith("chromium")))
+    return 1000 * (spent[1] - spent[0]) / (BROWSER_FRAMES[1] - BROWSER_FRAMES[0])
+
+
+def _encoder(preset: str) -> list[str]:
+    group = str(2 * scenes.FPS)
+    closed = ["-g", group, "-keyint_min", group, "-x264-params", "scenecut=0:open-gop=0", "-threads", "2"]
+    return ["-c:v", "libx264", "-preset", preset, "-crf", "18", *closed, "-f", "mov", "-y"]
+
+
+def _ffmpeg_ms(film: Path, size: str, output: list[str]) -> float:
+    """CPU per frame of an ffmpeg that gets raw pictures."""
+    width, height = scenes.SIZES[size]
+    first = ["-i", str(film), "-frames:v", str(FFMPEG_FRAMES)]
+    raw = ["ffmpeg", "-v", "error", *first, "-f", "rawvideo", "-pix_fmt", "bgr0", "pipe:1"]
+    source = ["-f", "rawvideo", "-pix_fmt", "bgr0", "-s", f"{width}x{height}", "-r", str(scenes.FPS), "-i", "pipe:0"]
+    to = [*output, os.devnull]
+    with subprocess.Popen(raw, stdout=subprocess.PIPE) as feeder:
+        argv = ["ffmpeg", "-v", "error", *source, "-vf", f"{TO_YUV},format=yuv420p", *to]
+        eater = subprocess.Popen(argv, stdin=feeder.stdout)
+        assert feeder.stdout is not None
+        feeder.stdout.close()
+        _, status, usage = os.wait4(eater.pid, 0)
+        eater.returncode = os.waitstatus_to_exitcode(status)
+    if eater.returncode or feeder.returncode:
+        raise SystemExit(f"ffmpeg failed: {argv}")
+    return 1000 * (usage.ru_utime + usage.ru_stime) / FFMPEG_FRAMES

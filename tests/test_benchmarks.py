@@ -1,0 +1,67 @@
+"""A benchmark that takes a wrong film for a right one, or an old figure for a new one, is worse than none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import check, meter
+
+
+def film(frames: int) -> check.Film:
+    """A square that wanders over a dark ground."""
+    columns, rows = check.SMALL
+    pictures = np.zeros((frames, rows, columns, 3), np.uint8)
+    for frame in range(frames):
+        pictures[frame, 40:90, 4 * frame : 4 * frame + 50] = 200
+    return pictures
+
+
+def test_the_same_film_is_right() -> None:
+    verdict = check.compare(film(20), film(20))
+    assert (verdict.frames, verdict.shift) == (20, 0)
+    assert verdict.fault(20, exact=True) is None
+    assert verdict.fault(21, exact=True) == "20 frames instead of 21"
+
+
+@pytest.mark.parametrize("late", [-2, -1, 1, 2])
+def test_a_film_that_is_late_is_found_out(late: int) -> None:
+    wanted = np.clip(np.arange(20) - late, 0, 19)
+    verdict = check.compare(film(20)[wanted], film(20))
+    assert verdict.shift == late
+    assert verdict.fault(20, exact=False) is None
+    assert verdict.fault(20, exact=True) == f"it is {late} frames late"
+
+
+@pytest.mark.parametrize("blank", [0, 7, 19])
+def test_one_blank_frame_is_enough(blank: int) -> None:
+    broken = film(20)
+    broken[blank] = 255
+    assert "not the reference" in (check.compare(broken, film(20)).fault(20, exact=False) or "")
+
+
+def test_a_frozen_film_is_found_out() -> None:
+    frozen = np.repeat(film(20)[:1], 20, axis=0)
+    assert check.compare(frozen, film(20)).fault(20, exact=False)
+
+
+def test_cost_is_that_of_the_whole_tree_and_nothing_is_left(tmp_path: Path) -> None:
+    busy = "import time; end = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
+    nap = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    run = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); {nap}; print('done')"
+    usage = meter.measure([sys.executable, "-c", run], folder=tmp_path, timeout_seconds=60)
+    assert (usage.returncode, usage.stdout, usage.left_behind) == (0, "done\n", 1)
+    assert sum(usage.cpu_seconds.values()) > 0.3
+    assert usage.machine_cpu_seconds > 0.3
+    assert usage.peak_memory_mb > 1
+
+
+def test_what_hangs_is_ended(tmp_path: Path) -> None:
+    usage = meter.measure(["sleep", "600"], folder=tmp_path, timeout_seconds=0.2)
+    assert usage.returncode == -9
+    assert usage.seconds < 60
