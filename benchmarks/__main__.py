@@ -25,6 +25,9 @@ HERE = Path(__file__).parent
 
 QUICK_SCENES = ("dom", "slides", "canvas")
 
+QUICK_PEERS = ("playwright-2", "remotion", "helios")
+"""The quickest of those that are installed; with one scene they take a minute and a half."""
+
 
 def main() -> None:
     given = _arguments().parse_args()
@@ -57,7 +60,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("action", nargs="?", choices=["run", "report", "diff"], default="run")
     parser.add_argument("files", nargs="*", type=Path, help="two results.json, for diff")
-    parser.add_argument("--quick", action="store_true", help="few frames, one round, three scenes, nothing installed")
+    parser.add_argument(
+        "--quick", action="store_true", help="few frames, one round, few scenes and peers, nothing installed"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scenes", nargs="+", choices=scenes.SCENES, default=None)
     parser.add_argument("--sizes", nargs="+", choices=scenes.SIZES, default=None)
@@ -76,11 +81,12 @@ def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         for scene in chosen:
             for size in given.sizes or (["1080p"] if given.quick else scenes.SIZES):
                 yield from _measure_engine(scene, size, rounds, quick=given.quick)
-    named = [peer for peer in peers.PEERS if not given.peers or peer.name in given.peers]
+    names = given.peers or (QUICK_PEERS if given.quick else [peer.name for peer in peers.PEERS])
+    named = [peer for peer in peers.PEERS if peer.name in names]
     present = [] if "none" in given.peers else [peer for peer in named if peers.installed(peer)]
     frames = tuple(given.frames or ((30, 90) if given.quick else (300, 600)))
     if present:
-        for scene in (one for one in compare.SCENES if one in chosen):
+        for scene in [one for one in compare.SCENES if one in chosen][: 1 if given.quick else None]:
             with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
                 reference = check.decode(check.render_reference(scene, "1080p", frames[1], Path(name)))
                 for number in range(rounds):
