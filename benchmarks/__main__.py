@@ -43,7 +43,7 @@ def main() -> None:
         subprocess.run([HERE / "peers" / "install", *given.peers], check=True)
     results: dict[str, Any] = {
         "machine": machine.facts(),
-        "settings": {"command": shlex.join(sys.argv[1:])},
+        "settings": {"command": shlex.join(_without_results(sys.argv[1:]))},
         "versions": peers.versions(),
         "limits": [],
         "engine": [],
@@ -71,6 +71,14 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-engine", action="store_true", help="only side by side")
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
     return parser
+
+
+def _without_results(words: list[str]) -> list[str]:
+    """The command line without --results: the folder is this machine's business."""
+    if "--results" not in words:
+        return words
+    at = words.index("--results")
+    return [*words[:at], *words[at + 2 :]]
 
 
 def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
