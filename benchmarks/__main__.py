@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,25 @@ def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     named = [peer for peer in peers.PEERS if peer.name in names]
     present = [] if "none" in given.peers else [peer for peer in named if peers.installed(peer)]
     frames = tuple(given.frames or ((30, 90) if given.quick else (300, 600)))
+    shown = [scene for scene in compare.SCENES if scene in chosen][: 1 if given.quick else None]
     if present:
-        for scene in [one for one in compare.SCENES if one in chosen][: 1 if given.quick else None]:
-            with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
-                reference = check.decode(check.render_reference(scene, "1080p", frames[1], Path(name)))
-                for number in range(rounds):
-                    for contest in compare.contests(scene, present, frames, number, reference, Path(name)):
-                        yield "contests", asdict(contest)
+        yield from _measure_contests(shown, present, frames, rounds)
+
+
+def _measure_contests(
+    shown: Sequence[str], present: Sequence[peers.Peer], frames: tuple[int, int], rounds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Round by round, so that those of one scene are far apart, and a run that is ended early has whole ones."""
+    with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
+        folder, references = Path(name), {}
+        for scene in shown:
+            film = check.render_reference(scene, "1080p", frames[1], folder)
+            references[scene] = check.decode(film)
+            film.unlink()
+        for number in range(rounds):
+            for scene, reference in references.items():
+                for contest in compare.contests(scene, present, frames, number, reference, folder):
+                    yield "contests", asdict(contest)
 
 
 def _measure_engine(scene: str, size: str, rounds: int, *, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
