@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import check, compare, engine, limits, machine, peers, report, scenes
+from benchmarks import check, compare, engine, limits, machine, meter, peers, report, scenes
 
 HERE = Path(__file__).parent
 
@@ -30,6 +30,7 @@ QUICK_PEERS = ("playwright-2", "remotion", "helios")
 
 
 def main() -> None:
+    meter.end_runs_on_termination()
     given = _arguments().parse_args()
     if given.action == "diff":
         first, second = (json.loads(file.read_text()) for file in given.files)
@@ -43,7 +44,7 @@ def main() -> None:
         subprocess.run([HERE / "peers" / "install", *given.peers], check=True)
     results: dict[str, Any] = {
         "machine": machine.facts(),
-        "settings": {"command": shlex.join(_without_results(sys.argv[1:]))},
+        "settings": {"command": shlex.join(_results_argument().parse_known_args()[1])},
         "versions": peers.versions(),
         "limits": [],
         "engine": [],
@@ -57,7 +58,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__.partition("\n")[0], parents=[_results_argument()]
+    )
     parser.add_argument("action", nargs="?", choices=["run", "report", "diff"], default="run")
     parser.add_argument("files", nargs="*", type=Path, help="two results.json, for diff")
     parser.add_argument(
@@ -69,16 +72,14 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="some of them, or none")
     parser.add_argument("--frames", nargs=2, type=int, metavar="N", help="short and long render of the peers; 300 600")
     parser.add_argument("--no-engine", action="store_true", help="only side by side")
-    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
     return parser
 
 
-def _without_results(words: list[str]) -> list[str]:
-    """The command line without --results: the folder is this machine's business."""
-    if "--results" not in words:
-        return words
-    at = words.index("--results")
-    return [*words[:at], *words[at + 2 :]]
+def _results_argument() -> argparse.ArgumentParser:
+    """Apart from the others: where the results go is no part of how to measure again."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
+    return parser
 
 
 def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +127,11 @@ def measure(
         stdout=out.read_text(errors="replace"),
         stderr=err.read_text(errors="replace")[-4000:],
     )
+
+
+def end_runs_on_termination() -> None:
+    """From now on SIGTERM ends us as Ctrl-C does: through the `finally` blocks, which end the run under way."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _end_marked(mark: str) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -65,3 +70,17 @@ def test_what_hangs_is_ended(tmp_path: Path) -> None:
     usage = meter.measure(["sleep", "600"], folder=tmp_path, timeout_seconds=0.2)
     assert usage.returncode == -9
     assert usage.seconds < 60
+
+
+def test_a_benchmark_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
+    words = ["import sys, pathlib", "from benchmarks import meter", "meter.end_runs_on_termination()"]
+    words.append("meter.measure(['sleep', '61.5'], folder=pathlib.Path(sys.argv[1]), timeout_seconds=60)")
+    argv = [sys.executable, "-c", "; ".join(words), str(tmp_path)]
+    with subprocess.Popen(argv, env={**os.environ, **meter.importable()}) as benchmark:
+        parent = psutil.Process(benchmark.pid)
+        while not (runs := parent.children()):
+            assert benchmark.poll() is None
+            time.sleep(0.01)
+        benchmark.terminate()
+    assert benchmark.returncode == 128 + signal.SIGTERM
+    assert not any(run.is_running() for run in runs)

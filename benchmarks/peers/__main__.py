@@ -17,6 +17,7 @@ RUN_SECONDS = 900
 
 
 def main() -> None:
+    meter.end_runs_on_termination()
     given = _parser().parse_args()
     if given.act == "list":
         for peer in peers.PEERS:
