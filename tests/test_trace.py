@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import asyncrender as ar
-from asyncrender import trace
+from asyncrender import stages, trace
 from asyncrender.progress import ChunkBegan, Event, Slice, StageBegan
 from frames import SCENES, left_in, small
 
@@ -49,7 +49,8 @@ def overlaps(slices: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(a[3], b[3]) for a, b in pairs if a[0] < b[0] < a[2] - 1 and b[2] > a[2] + 1]
 
 
-async def test_each_frame_of_each_worker_is_there(tmp_path: Path) -> None:
+async def test_each_frame_of_each_worker_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MEMORY_SECONDS", 0.02)  # so short an encoder's life may lie between two looks
     file = tmp_path / "elsewhere" / "trace.json"
     file.parent.mkdir()
     file.write_text("an older one")
