@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", nargs="+", choices=scenes.SCENES, default=None)
     parser.add_argument("--sizes", nargs="+", choices=scenes.SIZES, default=None)
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="some of them, or none")
-    parser.add_argument("--frames", nargs=2, type=int, metavar="N", help="short and long render of the peers; 300 600")
+    parser.add_argument("--frames", nargs=2, type=int, metavar="N", help="short and long render of the peers")
     parser.add_argument("--no-engine", action="store_true", help="only side by side")
     return parser
 
@@ -93,25 +93,26 @@ def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     names = given.peers or (QUICK_PEERS if given.quick else [peer.name for peer in peers.PEERS])
     named = [peer for peer in peers.PEERS if peer.name in names]
     present = [] if "none" in given.peers else [peer for peer in named if peers.installed(peer)]
-    frames = tuple(given.frames or ((30, 90) if given.quick else (300, 600)))
+    wished = given.frames or ((30, 90) if given.quick else None)
     shown = [scene for scene in compare.SCENES if scene in chosen][: 1 if given.quick else None]
     if present:
-        yield from _measure_contests(shown, present, frames, rounds)
+        frames = {scene: tuple(wished) if wished else compare.FRAMES[scene] for scene in shown}
+        yield from _measure_contests(frames, present, rounds)
 
 
 def _measure_contests(
-    shown: Sequence[str], present: Sequence[peers.Peer], frames: tuple[int, int], rounds: int
+    frames: Mapping[str, tuple[int, int]], present: Sequence[peers.Peer], rounds: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Round by round, so that those of one scene are far apart, and a run that is ended early has whole ones."""
     with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
         folder, references = Path(name), {}
-        for scene in shown:
-            film = check.render_reference(scene, "1080p", frames[1], folder)
+        for scene, (_, long) in frames.items():
+            film = check.render_reference(scene, "1080p", long, folder)
             references[scene] = check.decode(film)
             film.unlink()
         for number in range(rounds):
             for scene, reference in references.items():
-                for contest in compare.contests(scene, present, frames, number, reference, folder):
+                for contest in compare.contests(scene, present, frames[scene], number, reference, folder):
                     yield "contests", asdict(contest)
 
 

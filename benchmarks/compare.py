@@ -16,6 +16,11 @@ from benchmarks.peers import Peer
 SCENES = ("dom", "canvas", "slides", "photo")
 """Those of which there is a version for every peer."""
 
+FRAMES = {"dom": (60, 360), "canvas": (30, 180), "slides": (60, 360), "photo": (30, 180)}
+"""Of the short and of the long render. A slope's error is that of one run × √(short² + long²) ÷ (long - short): a short
+render of a sixth costs 1.2 times it for 1.4 times its frames, one of a half would cost 2.2 times it for 3 times them.
+The scenes that go at ten frames a second get as many seconds as the others with fewer frames."""
+
 GROUPS = {"A": "medium", "B": "ultrafast"}
 """The classes, and x264's preset in each; crf 18 in both. What has another scene or its own bitrate is in none."""
 
@@ -44,6 +49,8 @@ class Contest:
     lowest_psnr_db: float
     fault: str | None
     """Why it does not count."""
+    ranked: bool = True
+    """False: it is only shown, because its scene was drawn again, or because it is in no class."""
 
     @property
     def fps(self) -> float:
@@ -107,6 +114,7 @@ def _run(
         shift=verdict.shift,
         lowest_psnr_db=verdict.lowest_psnr_db,
         fault=fault,
+        ranked=group is not None and not (peer and peer.redrawn),
     )
 
 

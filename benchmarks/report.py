@@ -93,17 +93,17 @@ def limits_table(results: dict[str, Any]) -> str:
 
 
 def standings(results: dict[str, Any]) -> dict[tuple[str | None, str], list[tuple[str, dict[str, float]]]]:
-    """By class and scene: the renderers with their medians, the fastest first."""
+    """By class and scene: the renderers with their medians, the fastest first, those behind that are not ranked."""
     good = [_with_figures(one) for one in results["contests"] if one["fault"] is None]
     places: dict[tuple[str | None, str], list[tuple[str, dict[str, float]]]] = defaultdict(list)
     for (group, scene, renderer), found in medians(good, ("group", "scene", "renderer")).items():
         places[group, scene].append((renderer, found))
-    return {place: sorted(some, key=lambda one: -one[1]["fps"]) for place, some in places.items()}
+    return {place: sorted(some, key=lambda one: (-one[1]["ranked"], -one[1]["fps"])) for place, some in places.items()}
 
 
 def ratios(results: dict[str, Any]) -> dict[tuple[str, str, str], float]:
     """(class, scene, peer): our throughput ÷ the peer's, the median over the rounds, each within its own round."""
-    good = [_with_figures(one) for one in results["contests"] if one["fault"] is None and one["group"]]
+    good = [one for one in map(_with_figures, results["contests"]) if one["fault"] is None and one["ranked"]]
     fps = {(one["group"], one["scene"], one["round"], one["renderer"]): one["fps"] for one in good}
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for (group, scene, number, renderer), speed in fps.items():
@@ -114,7 +114,13 @@ def ratios(results: dict[str, Any]) -> dict[tuple[str, str, str], float]:
 
 def _with_figures(contest: dict[str, Any]) -> dict[str, Any]:
     made = Contest(**{**contest, "frames": tuple(contest["frames"])})
-    return {**contest, "fps": made.fps, "startup_seconds": made.startup_seconds, "cpu_ms": made.cpu_ms}
+    return {
+        **contest,
+        "ranked": made.ranked,
+        "fps": made.fps,
+        "startup_seconds": made.startup_seconds,
+        "cpu_ms": made.cpu_ms,
+    }
 
 
 def peers_tables(results: dict[str, Any]) -> str:
@@ -129,7 +135,8 @@ def peers_tables(results: dict[str, Any]) -> str:
                 ratio = ours.get((str(group), scene, renderer), "")
                 figures = [found["startup_seconds"], found["cpu_ms"], found["peak_memory_mb"]]
                 right = [f"{found['shift']:.0f}", found["lowest_psnr_db"], int(found["runs"])]
-                rows.append([renderer, found["fps"], ratio, *figures, *right])
+                name = renderer if found["ranked"] or group is None else f"({renderer})"
+                rows.append([name, found["fps"], ratio, *figures, *right])
             parts.append(f"### {scene}, {about}\n\n{table(PEER_COLUMNS, rows)}")
     failed = sorted(
         {(c["renderer"], c["scene"], str(c["group"]), c["fault"]) for c in results["contests"] if c["fault"]}
@@ -168,7 +175,8 @@ could do if only drawing, conversion and encoding cost anything and all cores we
 
 PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second, run in turn. fps is the slope between the short and
 the long render; "ours ÷ it" compares within each round. CPU is that of the whole machine. "late by" is the shift in
-frames against the reference that fits best, "worst dB" the least similar frame so shifted, seen small."""
+frames against the reference that fits best, "worst dB" the least similar frame so shifted, seen small. In brackets: shown,
+not ranked, because its scenes were drawn again for it."""
 
 
 def plot(results: dict[str, Any], group: str, file: Path) -> None:
@@ -178,7 +186,8 @@ def plot(results: dict[str, Any], group: str, file: Path) -> None:
     figure = Figure(figsize=(9, 0.9 + 0.26 * max(len(some) for some in places.values()) * ((len(places) + 1) // 2)))
     axes = figure.subplots((len(places) + 1) // 2, 2, squeeze=False).flat
     for ax, (scene, some) in zip(axes, places.items(), strict=False):
-        names, speeds = [name for name, _ in some][::-1], [found["fps"] for _, found in some][::-1]
+        names = [name if found["ranked"] else f"({name})" for name, found in some][::-1]
+        speeds = [found["fps"] for _, found in some][::-1]
         bars = ax.barh(names, speeds, color=["#4472c4" if name == OURS else "#b8c0cc" for name in names])
         ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
         ax.set_title(f"{scene}, frames a second", fontsize=9, loc="left")

@@ -51,13 +51,15 @@ class Peer:
     folder: str
     """Of its driver here, and of its installation."""
     groups: tuple[str, ...]
-    """The classes it is ranked in; none: it is shown, but it has another scene or its own bitrate."""
+    """The classes whose settings it takes; none: it encodes with settings of its own."""
     note: str
     """What it captures, what it encodes with, why it is not ranked."""
     target: Callable[[str, Path], str]
     """(scene, work): what its driver is told to render."""
     options: tuple[str, ...] = ()
     scenes: tuple[str, ...] = ("dom", "canvas", "slides", "photo")
+    redrawn: bool = False
+    """It renders scenes that were drawn again for it: shown beside the others of its classes, not ranked among them."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ PEERS = (
         "renderMedia from a ready bundle, the scenes drawn again in React; JPEG 80, two tabs, its own ffmpeg",
         _name,
         ("2",),
+        redrawn=True,
     ),
     Peer(
         "helios",
