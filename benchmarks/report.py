@@ -175,8 +175,8 @@ could do if only drawing, conversion and encoding cost anything and all cores we
 
 PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second, run in turn. fps is the slope between the short and
 the long render; "ours ÷ it" compares within each round. CPU is that of the whole machine. "late by" is the shift in
-frames against the reference that fits best, "worst dB" the least similar frame so shifted, seen small. In brackets: shown,
-not ranked, because its scenes were drawn again for it."""
+frames against the reference that fits best, "worst dB" the least similar frame so shifted, seen small. In brackets:
+shown, not ranked, because its scenes were drawn again for it."""
 
 
 def plot(results: dict[str, Any], group: str, file: Path) -> None:
