@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import asyncrender as ar
+from asyncrender.browser.capture import Capture
 
 SCENES = Path(__file__).with_name("scenes")
 
@@ -40,6 +41,13 @@ def pictures(path: Path) -> list[Picture]:
 def pixels(png: bytes) -> Picture:
     """One captured picture, in the same form."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+async def shot(capture: Capture, frame: int) -> bytes:
+    """One frame as `capture` takes it."""
+    picture = await capture.picture(frame)
+    await capture.settle()
+    return await picture.read()
 
 
 def digests(path: Path) -> list[str]:

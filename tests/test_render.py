@@ -179,7 +179,7 @@ async def test_events_end_with_exactly_one_terminal_event(tmp_path: Path) -> Non
 @one_loop
 async def test_resolved_options_say_what_was_found(tmp_path: Path) -> None:
     options = await ar.resolve(SCENES / "css.html", tmp_path / "out.mp4", ar.RenderOptions(duration=2))
-    assert options.capture in ("beginframe", "screenshot")
+    assert options.capture in ("raw", "beginframe", "screenshot")
     assert (options.width, options.height, options.fps, options.frame_count) == (1920, 1080, 30, 60)
     assert options.concurrency
     assert options.environment

@@ -16,6 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from asyncrender import formats
+from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.page import CONTROL
 from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, single_error
@@ -140,7 +141,7 @@ async def _render_chunk(work: _Worker, chunk: RenderChunk) -> Sidecar:
 
 async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) -> None:
     lane = work.browser_lane
-    send, receive = anyio.create_memory_object_stream[bytes](FRAMES_IN_FLIGHT)
+    send, receive = anyio.create_memory_object_stream[Picture](FRAMES_IN_FLIGHT)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_encode, work, chunk, receive, encoder)
@@ -151,19 +152,24 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
                     with lane.slice("wait for the encoder", frame=frame):
                         await send.send(picture)
                     lane.reading("queue", frames=send.statistics().current_buffer_used)
+                with _located(chunk, frame):
+                    await work.capture.settle()
     except BaseExceptionGroup as group:
         raise single_error(group) from None
 
 
 async def _encode(
-    work: _Worker, chunk: RenderChunk, pictures: MemoryObjectReceiveStream[bytes], encoder: Encoder
+    work: _Worker, chunk: RenderChunk, pictures: MemoryObjectReceiveStream[Picture], encoder: Encoder
 ) -> None:
     written = 0
     async with pictures:
         async for picture in pictures:
             frame = chunk.start_frame + written
-            with _located(chunk, frame), work.encoder_lane.slice("write", frame=frame, bytes=len(picture)):
-                await encoder.write(picture)
+            with _located(chunk, frame):
+                with work.encoder_lane.slice("wait for the browser", frame=frame):
+                    data = await picture.read()
+                with work.encoder_lane.slice("write", frame=frame, bytes=len(data)):
+                    await encoder.write(data)
             written += 1
             work.emit(FrameWritten(chunk.id, written, time.monotonic()))
 

@@ -8,8 +8,8 @@ from functools import partial
 from pydantic import BaseModel, ConfigDict
 
 from asyncrender import formats
-from asyncrender.browser.capture import probe_capture
 from asyncrender.browser.launch import find_browser
+from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
 from asyncrender.media.probe import encoders, tool_version
 from asyncrender.process import find_tool

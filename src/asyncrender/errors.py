@@ -12,7 +12,8 @@ AsyncRenderError
 ├── BrowserError           the browser's fault; transient
 │   ├── BrowserLaunchFailed
 │   ├── BrowserCrashed     the browser, the page's renderer, its GPU or network process died
-│   └── BrowserStalled     the browser, not the page, did not do its part of a frame within the deadline
+│   ├── BrowserStalled     the browser, not the page, did not do its part of a frame within the deadline
+│   └── CaptureUnavailable frames of this page cannot leave the browser in the way that was chosen; not transient
 ├── MediaError             ffmpeg's fault, or a media file's
 │   ├── ToolFailed         ffmpeg or ffprobe ended badly; carries its last words
 │   ├── ToolStalled        ffmpeg made no progress within its deadline; transient
@@ -34,6 +35,7 @@ __all__ = [
     "BrowserError",
     "BrowserLaunchFailed",
     "BrowserStalled",
+    "CaptureUnavailable",
     "ChunkDamaged",
     "DiskFull",
     "InvalidOption",
@@ -165,6 +167,13 @@ class BrowserCrashed(BrowserLaunchFailed):
 
 class BrowserStalled(BrowserError):
     """The browser did not do its part of a frame in time: it hangs, or does not draw what the page's scripts did."""
+
+
+class CaptureUnavailable(BrowserError):
+    """Frames of this page cannot leave the browser in the way that `capture` says; another way may do."""
+
+    exit_code = 1
+    transient = False
 
 
 class MediaError(AsyncRenderError):

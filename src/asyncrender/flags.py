@@ -69,7 +69,7 @@ FLAGS = (
     _flag("--seed", "seed", str, (PAGE, "Of the page's random numbers; 0."), "N"),
     _flag("--page-errors", "page_errors", str, (PAGE, "What an uncaught error does; fail."), "fail|warn"),
     _flag("--timeout", DEADLINES, str, (PAGE, "Deadline of load, readiness, a request, a frame."), "SECONDS"),
-    _flag("--capture", "capture", str, (PAGE, "How frames leave: auto, beginframe, screenshot."), "WAY"),
+    _flag("--capture", "capture", str, (PAGE, "How frames leave: auto, raw, beginframe, screenshot."), "WAY"),
     _flag("--preroll", "preroll", str, (PAGE, "Live through earlier frames, or jump: auto, always, never."), "WHEN"),
     _flag("--browser", "browser.executable", str, (PAGE, "Which Chromium; $ASYNCRENDER_BROWSER."), "PATH"),
     _flag("--concurrency -j", "concurrency", str, (RUN, "Browsers at work at once; as the machine allows."), "N"),

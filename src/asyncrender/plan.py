@@ -23,6 +23,12 @@ DEFAULT_WIDTH = 1920
 DEFAULT_HEIGHT = 1080
 DEFAULT_FPS = Fraction(30)
 
+RAW_FORMAT = "yuv420p"
+"""What the browser hands out raw."""
+
+MOST_RAW_FPS = 240
+"""Frames that the browser hands out are a millisecond apart at the least; some air is left for what lies between."""
+
 FRAME_TOLERANCE = Fraction(1, 1_000_000)
 """Of a frame: a duration this close to a whole number of frames is that number (n/30 as a float is n frames)."""
 
@@ -123,6 +129,8 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
         if pixels % step:
             allowed = f"{video.pixel_format} needs an even {side}; use {pixels + 1}, or a pixel format such as yuv444p"
             raise InvalidOption(side, pixels, allowed)
+    if options.capture == "raw" and (unfit := unfit_for_raw(video, fps)):
+        raise InvalidOption("capture", "raw", f"{unfit}; beginframe takes all")
     update = {
         **size,
         "fps": fps,
@@ -133,6 +141,15 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
         "audio": _complete_audio(options, output_name),
     }
     return options.model_copy(update=update)
+
+
+def unfit_for_raw(video: VideoOptions, fps: Fraction) -> str | None:
+    """Why such a film cannot be made of raw frames; None if it can."""
+    if video.pixel_format != RAW_FORMAT:
+        return f"they are {RAW_FORMAT}, and the film shall be {video.pixel_format}"
+    if fps > MOST_RAW_FPS:
+        return f"the browser hands out {MOST_RAW_FPS} a second, and the film shall have {float(fps):g}"
+    return None
 
 
 def _check_trace(trace: str | None, output_name: str) -> None:

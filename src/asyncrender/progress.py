@@ -127,7 +127,7 @@ class ChunkResult:
     """0: a finished chunk of an earlier run was used."""
     seconds: float
     capture: str
-    """The path its frames took: beginframe or screenshot."""
+    """The path its frames took: raw, beginframe or screenshot."""
     warnings: tuple[str, ...] = ()
     """What its page complained of: missing images, answered dialogs."""
 

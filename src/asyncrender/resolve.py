@@ -10,23 +10,26 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Literal
+from urllib.parse import urlsplit
 
 import anyio
 
-from asyncrender.browser.capture import PageLook, look_at_page, probe_capture
-from asyncrender.errors import InvalidOption, MediaError, SceneNotFound
+from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
+from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, probe, tool_version
-from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output
+from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output, unfit_for_raw
 from asyncrender.process import find_tool
 from asyncrender.retry import retried
 from asyncrender.specs import (
     AudioTrack,
+    Capture,
     Environment,
     Html,
     RenderOptions,
@@ -46,6 +49,9 @@ FRAMES_PER_WORKER = 30
 
 JUMP_FRAMES = 300
 """A way shorter than this is lived through sooner (2-4 ms a frame) than the page is loaded to ask it."""
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+"""Beside https pages, browsers trust these (Secure Contexts, 3.1)."""
 
 Preroll = Literal["always", "never"]
 
@@ -83,7 +89,8 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     await _check_encoders(options, name, ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
     wished = None if options.capture == "auto" else options.capture
-    probed = await probe_capture(options.browser, wished=wished, launch_seconds=options.timeouts.launch)
+    unfit = _unfit_for_raw(options, name, url)
+    probed = await probe_capture(options.browser, wished=wished, unfit=unfit, launch_seconds=options.timeouts.launch)
     options = options.model_copy(
         update={
             "audio": options.audio.model_copy(update={"tracks": tracks}),
@@ -92,8 +99,8 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         }
     )
     look: PageLook | None = None
-    if markup is None and _lacks_meta(options):
-        look = await look_at_page(options, url, Path())
+    if markup is None and (_lacks_meta(options) or (wished is None and probed.capture == "raw")):
+        options, look, probed = await _look(options, url, probed, wished)
         options = with_meta(options, split_meta(look.meta))
     options = complete(options, name)
     workers, why = choose_concurrency(options, _cores(), _memory())
@@ -107,6 +114,31 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     )
     _log.debug("resolved", **environment.model_dump())
     return options.model_copy(update={"preroll": preroll, "environment": environment})
+
+
+def _unfit_for_raw(options: RenderOptions, name: str, url: str) -> str | None:
+    """Why raw frames are out of the question; None if they are worth a try."""
+    wanted = complete(options.model_copy(update={"frame_count": options.frame_count or 1, "capture": "auto"}), name)
+    assert wanted.fps is not None
+    address = urlsplit(url)
+    local = address.hostname in LOCAL_HOSTS or (address.hostname or "").endswith(".localhost")
+    if address.scheme == "http" and not local:
+        return f"browsers allow that on https pages, and this one is {address.scheme}"
+    return unfit_for_raw(wanted.video, wanted.fps)
+
+
+async def _look(
+    options: RenderOptions, url: str, probed: CaptureProbe, wished: Capture | None
+) -> tuple[RenderOptions, PageLook, CaptureProbe]:
+    """Load a page that is no local file; if it turns out that its frames cannot be taken raw, without that."""
+    try:
+        return options, await look_at_page(options, url, Path()), probed
+    except CaptureUnavailable as error:
+        if wished is not None:
+            raise
+        notes = (*probed.notes[1:], f"frames are not taken raw: {error}")
+        options = options.model_copy(update={"capture": "beginframe"})
+        return options, await look_at_page(options, url, Path()), replace(probed, capture="beginframe", notes=notes)
 
 
 class _MetaParser(HTMLParser):

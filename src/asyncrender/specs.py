@@ -40,8 +40,9 @@ NTSC_ROUNDING = Fraction(1, 200)
 _NUMBER = re.compile(r"[+-]?(\d{1,20}/\d{1,20}|(\d{1,20}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?)")
 """Bounded, because strangers' JSON is parsed: Fraction("1e999999999") would fill the memory."""
 
-Capture = Literal["beginframe", "screenshot"]
-"""How frames leave the browser: `HeadlessExperimental.beginFrame`, or `Page.captureScreenshot`."""
+Capture = Literal["raw", "beginframe", "screenshot"]
+"""How frames leave the browser: as the compositor draws them, uncoded, in 8-bit 4:2:0; as PNGs by
+`HeadlessExperimental.beginFrame`; as PNGs by `Page.captureScreenshot`."""
 
 
 def exact_number(value: Any) -> Fraction:
@@ -221,7 +222,8 @@ class RenderOptions(Model):
     epoch_ms: Annotated[int, Field(ge=0, le=8_640_000_000_000_000)] = EPOCH_MS
     """`Date.now()` in frame 0, milliseconds since 1970-01-01T00:00:00Z."""
     capture: Literal["auto"] | Capture = "auto"
-    """How frames leave the browser. "auto": beginframe where a probe succeeds, else screenshot."""
+    """How frames leave the browser. "auto": raw where the film is 8-bit 4:2:0 and a probe succeeds, else
+    beginframe, else screenshot."""
     preroll: Literal["auto", "always", "never"] = "auto"
     """How a worker gets to its first frame. "always": it lives through all frames before, without pictures. "never": it
     jumps there, right only for pages whose picture depends on nothing but the time. "auto": it jumps where the page set

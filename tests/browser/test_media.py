@@ -19,7 +19,7 @@ import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.media.decode import open_decoder
 from asyncrender.plan import complete
-from frames import digests, pictures, pixels, served, small
+from frames import digests, pictures, pixels, served, shot, small
 from frames import html as answer_html
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ async def opened(html: str, folder: Path, **options: object) -> AsyncIterator[Ca
 
 
 async def numbers(capture: Capture, frames: range, x: int = 0, y: int = 0) -> list[int]:
-    return [number_in(pixels(await capture.picture(frame)), x, y) for frame in frames]
+    return [number_in(pixels(await shot(capture, frame)), x, y) for frame in frames]
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -88,7 +88,7 @@ async def test_a_film_of_the_compositions_rate_loses_and_doubles_no_frame(rate: 
         for frame in range(125):
             await page.skip(frame) if frame % 8 else None
             if frame % 8 == 0:
-                shown = pixels(await page.picture(frame))
+                shown = pixels(await shot(page, frame))
                 assert [number_in(shown), number_in(shown, y=80)] == [frame, frame]
 
 
@@ -142,7 +142,7 @@ async def test_films_play_wherever_they_are_and_whoever_plays_them(capture: str,
     html = html.replace("FILM", long.name)
     async with opened(html, tmp_path, capture=capture, width=320, height=960, frame_count=30) as page:
         for frame in range(16):
-            shown = pixels(await page.picture(frame))
+            shown = pixels(await shot(page, frame))
             expected = [
                 10 + max(0, frame - 5),
                 2 * frame,
@@ -163,7 +163,7 @@ async def test_a_frame_is_the_same_whether_those_before_it_were_seen_or_skipped(
         async with opened(html, tmp_path, capture=capture, width=240, height=120) as page:
             for frame in range(start):
                 await page.skip(frame)
-            shown[start] = [await page.picture(frame) for frame in range(start, 12)]
+            shown[start] = [await shot(page, frame) for frame in range(start, 12)]
     assert shown[0][4:] == shown[4]
     assert shown[0][9:] == shown[9]
 
@@ -175,7 +175,7 @@ async def test_both_paths_show_the_same_pixels_of_a_film(tmp_path: Path) -> None
     for path in ("beginframe", "screenshot"):
         html = "<video src=film.mp4 autoplay style='width: 100%; object-fit: cover'></video>"
         async with opened(html, tmp_path, capture=path) as page:
-            shown.append([pixels(await page.picture(frame)) for frame in range(4)])
+            shown.append([pixels(await shot(page, frame)) for frame in range(4)])
     assert np.array_equal(shown[0], shown[1])
 
 
@@ -192,7 +192,7 @@ async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path
     argv = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, "-c:v", "libvpx-vp9", "-b:v", "1M"]
     subprocess.run([*argv, "-pix_fmt", "yuva420p", tmp_path / "film.webm"], check=True)
     async with opened("<video src=film.webm autoplay></video>", tmp_path, capture=capture) as page:
-        shown = pixels(await page.picture(3)).astype(int)
+        shown = pixels(await shot(page, 3)).astype(int)
     assert abs(shown[40, 20] - (0x11, 0x22, 0x33)).max() <= 2
     assert shown[40, 120][0] > 240
     assert shown[40, 120][1:].max() < 20
@@ -255,7 +255,7 @@ async def test_what_a_page_does_with_its_films_is_seen_in_its_frame(capture: str
     html = CHANGES.replace("=A", f"={one.name}").replace("'B'", f"'{other.name}'")
     async with opened(html, tmp_path, capture=capture, height=480, timeouts={}) as page:
         for frame in range(12):
-            shown = pixels(await page.picture(frame))
+            shown = pixels(await shot(page, frame))
             rows = [number_in(shown, y=80 * row) for row in range(6)]
             chained = 45 + frame if frame < 5 else min(7, frame - 5)
             poster = 255 if frame < 5 else frame - 5
@@ -337,8 +337,8 @@ async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(captu
         <video src=film.mp4 preload=none></video><audio src=film.mp4 preload=none></audio><video></video>
         <script>document.querySelector('video').play(); new AudioContext();</script>"""
     async with opened(html, tmp_path, capture=capture) as page:
-        await page.picture(0)
-        await page.picture(1)
+        await shot(page, 0)
+        await shot(page, 1)
         warnings = "\n".join(page.page.warnings)
     assert "the video http://scene.localhost/missing.mp4 cannot be shown" in warnings
     assert "the video http://scene.localhost/broken.mp4 cannot be shown" in warnings
@@ -411,7 +411,7 @@ async def test_no_frame_is_late_on_a_busy_machine(attempt: int, capture: str, tm
         html = f"<style>video {{ display: block }}</style>{films}"
         async with opened(html, tmp_path, capture=capture, height=240, timeouts={}) as page:
             for frame in range(150):
-                shown = pixels(await page.picture(frame))
+                shown = pixels(await shot(page, frame))
                 assert [number_in(shown, y=80 * row) for row in range(3)] == [frame, frame + 25, frame + 50]
     finally:
         for process in busy:

@@ -12,7 +12,7 @@ import pytest
 import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.plan import complete
-from frames import SCENES, pixels, small
+from frames import SCENES, pixels, shot, small
 
 pytestmark = pytest.mark.anyio
 
@@ -40,25 +40,25 @@ async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> Asy
 async def test_every_clock_shows_the_time_of_its_frame(capture: str, tmp_path: Path) -> None:
     async with opened("clocks.html", tmp_path, capture=capture) as page:
         for frame in range(12):
-            shown = pixels(await page.picture(frame))
+            shown = pixels(await shot(page, frame))
             lengths = [(shown[row * 8 + 4, :, 0] > 127).sum() for row in range(10)]
             assert lengths == [4 * frame] * 10, f"frame {frame}"
 
 
 async def test_a_frame_that_was_skipped_is_lived_through_all_the_same(capture: str, tmp_path: Path) -> None:
     async with opened("canvas.html", tmp_path, capture=capture) as page:
-        full = [await page.picture(frame) for frame in range(6)]
+        full = [await shot(page, frame) for frame in range(6)]
     async with opened("canvas.html", tmp_path, capture=capture) as page:
         for frame in range(5):
             await page.skip(frame)
-        assert (pixels(await page.picture(5)) == pixels(full[5])).all()
+        assert (pixels(await shot(page, 5)) == pixels(full[5])).all()
 
 
 async def test_both_paths_give_the_same_pixels(tmp_path: Path) -> None:
     shown = {}
     for path in ("beginframe", "screenshot"):
         async with opened("css.html", tmp_path, capture=path) as page:
-            shown[path] = [pixels(await page.picture(frame)) for frame in range(4)]
+            shown[path] = [pixels(await shot(page, frame)) for frame in range(4)]
     assert np.array_equal(shown["beginframe"], shown["screenshot"])
 
 
@@ -107,7 +107,7 @@ async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> No
       animation.finished.then(() => said.push(['finished', performance.now()]));</script>"""
     async with opened(ar.Html(text), tmp_path, capture=capture) as page:
         for frame in range(5):
-            await page.picture(frame)
+            await shot(page, frame)
         said = dict(await page.page.evaluate("said"))
         assert said == {"finished": 120, "finish": 120}
         assert await page.page.evaluate("animation.playState") == "finished"
@@ -122,7 +122,7 @@ async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
       };</script>"""
     async with opened(ar.Html(text), tmp_path) as page:
         for frame in (0, 1, 7):
-            shown = pixels(await page.picture(frame))
+            shown = pixels(await shot(page, frame))
             assert tuple(shown[5, 5]) == (frame, 4 * frame, 0)
 
 

@@ -1,67 +1,36 @@
-"""Pictures of frames: the seam behind which every way of getting a frame out of the browser looks alike.
-
-`beginframe` asks the headless shell's compositor for exactly one frame; `screenshot` is the reference that every
-Chromium knows. Both give PNG: lossless, and no slower than JPEG here.
-"""
+"""Frames of one page, in order: a browser with the scene in it, and the camera that was chosen for it."""
 
 from __future__ import annotations
 
-import math
-import signal
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypeVar
 
 import anyio
 
 from asyncrender import trace
-from asyncrender.browser.launch import Browser, open_browser, sandbox_possible, watch_helpers
+from asyncrender.browser.camera import BeginFrame, Camera, Picture, Raw, Screenshot
+from asyncrender.browser.launch import Browser, open_browser, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
-from asyncrender.browser.page import Page, open_page
+from asyncrender.browser.page import Page
+from asyncrender.browser.recorder import open_recorder
 from asyncrender.browser.server import SceneServer, open_server, scene_address
-from asyncrender.errors import BrowserError, BrowserLaunchFailed, BrowserStalled, InvalidOption
+from asyncrender.browser.tab import open_page
+from asyncrender.errors import BrowserStalled, InvalidOption
 from asyncrender.files import Stamp
 from asyncrender.log import get_logger
-from asyncrender.specs import BrowserOptions, RenderOptions
-from asyncrender.specs import Capture as CaptureName
+from asyncrender.specs import RenderOptions
 from asyncrender.trace import Lane
 
-PNG = {"format": "png", "optimizeForSpeed": True}
-
-TICKS_LEAD_SECONDS = 10
-"""Frame times must lie beyond the machine's monotonic clock, or the document's timeline stays at zero."""
-
-KILLED = (-signal.SIGKILL, -signal.SIGTERM)
-"""How a browser ends that somebody else, or the kernel for want of memory, has ended."""
-
-PROBE_SECONDS = 10.0
-"""A browser that can draw on demand draws an empty page in some 30 ms."""
+T = TypeVar("T")
 
 FIRST_PICTURE_SECONDS = 20.0
 """The first picture takes some 50 ms. A browser that comes up lame is better replaced soon than waited for."""
 
-DRAWING_POLL_SECONDS = 0.005
-"""Between frames that shall show the first drawing."""
-
 SETTLING_FRAMES = 3
 """Of the empty tab, which may stay lame if it is sent elsewhere before it was ever drawn: of 1300 tabs 4 did so, of 800
 that were drawn first none (Chromium 156)."""
-
-LAME_FRAMES = 200
-"""So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
-
-NEW_FILM = 2
-"""`Page.films_in_picture` when one of them was not there in the frame before."""
-
-FILM_FRAMES = 20
-"""So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
-
-SMALLEST_TICK_MS = 0.001
-"""The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
 
 _log = get_logger("asyncrender.capture")
 
@@ -72,13 +41,16 @@ class Capture:
     def __init__(
         self,
         page: Page,
-        camera: _Camera,
+        camera: Camera,
         frame_seconds: float,
         *,
         films: Films | None,
         server: SceneServer | None,
         lane: Lane,
+        version: str,
     ) -> None:
+        self.version = version
+        """The browser's product, such as "HeadlessChrome/156.0.8078.79"."""
         self.page, self._camera, self._frame_seconds = page, camera, frame_seconds
         self._films, self._server, self._lane = films, server, lane
 
@@ -97,116 +69,35 @@ class Capture:
 
     async def skip(self, frame: int) -> None:
         await self.page.advance(frame)
-        await self._timed(frame, picture=False)
+        await self._timed(frame, self._camera.draw(frame))
 
-    async def picture(self, frame: int) -> bytes:
-        """The frame as a PNG. Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled."""
+    async def picture(self, frame: int) -> Picture:
+        """What the frame shows; a raw picture may still be on its way.
+
+        Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled, CaptureUnavailable.
+        """
         with self._lane.slice("page", frame=frame):
             await self.page.advance(frame)
         with self._lane.slice("picture", frame=frame):
-            return await self._timed(frame, picture=True)
+            return await self._timed(frame, self._camera.take(frame))
 
-    async def _timed(self, frame: int, *, picture: bool) -> bytes:
+    async def settle(self) -> None:
+        """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""
+        await _drawn(self._camera.settle(), self.page, self._frame_seconds, "timeouts.frame")
+
+    async def _timed(self, frame: int, drawing: Awaitable[T]) -> T:
         try:
-            data = await _drawn(
-                self._camera, self.page, self._frame_seconds, "timeouts.frame", picture=picture, frame=frame
-            )
+            drawn = await _drawn(drawing, self.page, self._frame_seconds, "timeouts.frame")
         except BrowserStalled as error:
             raise error.at(frame=frame) from None
         await self.page.check()
-        return data
+        return drawn
 
 
-async def _drawn(
-    camera: _Camera, page: Page, seconds: float, deadline: str, *, picture: bool, frame: int | None = None
-) -> bytes:
+async def _drawn(drawing: Awaitable[T], page: Page, seconds: float, deadline: str) -> T:
     with anyio.move_on_after(seconds):
-        return await camera.shoot(picture=picture, frame=frame)
+        return await drawing
     raise BrowserStalled(f"The browser did not draw {page.label} within {seconds:g} s ({deadline}).")
-
-
-class _Camera(Protocol):
-    def renew(self) -> None:
-        """There is another document in the tab now, of which nothing was drawn yet."""
-
-    async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes: ...
-
-
-class _BeginFrame:
-    """Each shot is one frame of the compositor; its ticks only ever rise (equal ticks deadlock Chromium).
-
-    Frame k has the ticks k ÷ fps after zero, so that what Chromium moves by itself (animated images) is exact too.
-    """
-
-    def __init__(self, page: Page, interval_ms: float) -> None:
-        self._page, self._interval_ms = page, interval_ms
-        self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
-        self._zero: float | None = None
-        self._drawn = False
-
-    def renew(self) -> None:
-        self._drawn = False
-
-    async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes:
-        """Draw once. `frame` sets the time; without it, no time passes to speak of."""
-        if picture:
-            await self._first_drawing()
-        wish: dict[str, Any] = {"screenshot": PNG} if picture else {}
-        ticks = None if frame is None else self._ticks_of(frame)
-        if picture and self._page.films_in_picture:
-            await self._films_arrive(ticks)
-        reply = await self._frame(wish, ticks)
-        while picture and "screenshotData" not in reply:  # the surface is new: its first frame shows nothing yet
-            reply = await self._frame(wish)
-        return bytes(reply.get("screenshotData", b""))
-
-    async def _films_arrive(self, ticks: float | None) -> None:
-        """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
-        reply = await self._frame({}, ticks)
-        if self._page.films_in_picture == NEW_FILM:
-            for _ in range(FILM_FRAMES):
-                if reply.get("hasDamage"):
-                    break
-                await anyio.sleep(DRAWING_POLL_SECONDS)
-                reply = await self._frame({})
-
-    def _ticks_of(self, frame: int) -> float:
-        if self._zero is None:
-            self._zero = math.ceil(self._ticks + SMALLEST_TICK_MS)
-        return self._zero + frame * self._interval_ms
-
-    async def _first_drawing(self) -> None:
-        """A picture asked for before anything was ever drawn never comes, so we wait for a drawing."""
-        for _ in range(LAME_FRAMES):
-            if self._drawn:
-                return
-            await self._frame({})
-            await anyio.sleep(0 if self._drawn else DRAWING_POLL_SECONDS)
-        raise BrowserStalled(f"The browser did not draw anything of {self._page.label} in {LAME_FRAMES} frames.")
-
-    async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
-        self._ticks = max(self._ticks + SMALLEST_TICK_MS, ticks or 0)
-        # Chromium shows an animated image as it will be one interval later: so the interval is next to none.
-        params = {"frameTimeTicks": self._ticks, "interval": SMALLEST_TICK_MS, **params}
-        reply = await self._page.call("HeadlessExperimental.beginFrame", params)
-        self._drawn = self._drawn or bool(reply.get("hasDamage"))
-        return reply
-
-
-class _Screenshot:
-    """Chromium draws by itself; a screenshot waits for a frame that shows all that was done before it."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-
-    def renew(self) -> None:
-        pass
-
-    async def shoot(self, *, picture: bool, frame: int | None = None) -> bytes:
-        if not picture:
-            return b""
-        reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
-        return bytes(reply["data"])
 
 
 async def _tab(browser: Browser, options: RenderOptions, address: str, server: SceneServer | None) -> Page:
@@ -214,6 +105,19 @@ async def _tab(browser: Browser, options: RenderOptions, address: str, server: S
     with anyio.move_on_after(seconds):
         return await open_page(browser, options, url=address, server=server)
     raise BrowserStalled(f"The browser did not open a tab within {seconds:g} s (timeouts.launch).")
+
+
+async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: AsyncExitStack) -> Camera:
+    assert options.fps is not None
+    interval_ms = float(1000 / options.fps)
+    match options.capture:
+        case "screenshot":
+            return Screenshot(page)
+        case "raw":
+            opening = open_recorder(page, options, profile=browser.profile)
+            return Raw(page, interval_ms, await stack.enter_async_context(opening))
+        case _:
+            return BeginFrame(page, interval_ms)
 
 
 @asynccontextmanager
@@ -230,13 +134,15 @@ async def open_capture(
     `open_film` decodes the page's media; without it they play by themselves, in real time.
     Raises SceneNotFound, PageNotReady, PageThrew, BrowserLaunchFailed, MissingTool.
     """
-    assert options.fps is not None
+    if options.capture == "auto":  # nobody has asked what this browser can do: screenshots every one can
+        options = options.model_copy(update={"capture": "screenshot"})
+    assert options.capture != "auto"
     async with AsyncExitStack() as stack:
         url, served = scene_address(composition_url, base)
         server = await stack.enter_async_context(open_server(served)) if served is not None else None
         opened = open_browser(
             options.browser,
-            capture="beginframe" if options.capture == "beginframe" else "screenshot",
+            capture=options.capture,
             launch_seconds=options.timeouts.launch,
             port=server.port if server else None,
         )
@@ -246,109 +152,28 @@ async def open_capture(
         assert address is not None
         with lane.slice("open a tab"):
             page = await _tab(browser, options, address, server)
+        camera = await _camera(page, options, browser, stack)
         films = None
         if open_film is not None:
             opening = open_films(page, options, server=server, profile=browser.profile, open_film=open_film)
             films = await stack.enter_async_context(opening)
-        begin_frame = options.capture == "beginframe"
-        camera = _BeginFrame(page, float(1000 / options.fps)) if begin_frame else _Screenshot(page)
         with lane.slice("draw the empty tab"):
             for _ in range(SETTLING_FRAMES):
-                await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=False)
+                await _drawn(camera.draw(), page, FIRST_PICTURE_SECONDS, "of its first picture")
             await watch_helpers(browser)
         _log.debug("the page loads", stage="load", url=page.label)
         with lane.slice("load the page"):
             await page.load()
             camera.renew()
         with lane.slice("until it is ready"):
-            await page.until_ready(lambda: camera.shoot(picture=False))
+            await page.until_ready(camera.draw)
         with lane.slice("first picture"):
-            await _drawn(camera, page, FIRST_PICTURE_SECONDS, "of its first picture", picture=True)
-        yield Capture(page, camera, options.timeouts.frame, films=films, server=server, lane=lane)
+            await _drawn(_first(camera), page, FIRST_PICTURE_SECONDS, "of its first picture")
+        seconds = options.timeouts.frame
+        yield Capture(page, camera, seconds, films=films, server=server, lane=lane, version=browser.version)
 
 
-@dataclass(frozen=True)
-class PageLook:
-    """What a loaded page said of itself."""
-
-    meta: str
-    """The content of its `<meta name="asyncrender">`; "" without one."""
-    seekable: bool
-    """Its picture depends on the time alone: it set `window.asyncrender.seek`, and holds no media that play."""
-
-
-async def look_at_page(options: RenderOptions, composition_url: str, base: Path) -> PageLook:
-    """Load the page and ask it. Raises as `open_capture` does."""
-    sized = options.model_copy(update={"width": options.width or 1280, "height": options.height or 720})
-    timed = sized.model_copy(update={"fps": sized.fps or Fraction(30)})
-    async with open_capture(timed, composition_url, base) as capture:
-        await capture.skip(0)
-        meta = "document.querySelector('meta[name=asyncrender i]')?.content ?? ''"
-        seek = "typeof window.asyncrender?.seek === 'function' && !document.querySelector('audio, video')"
-        found, seekable = await capture.page.evaluate(f"[{meta}, {seek}]")
-        return PageLook(found, seekable)
-
-
-@dataclass(frozen=True)
-class CaptureProbe:
-    """What a throw-away page showed."""
-
-    capture: CaptureName
-    browser: BrowserOptions
-    """The options with the sandbox decided."""
-    version: str
-    notes: tuple[str, ...]
-    """Why, a sentence each."""
-
-
-async def probe_capture(options: BrowserOptions, *, wished: CaptureName | None, launch_seconds: float) -> CaptureProbe:
-    """Which way of capturing this browser knows, and whether its sandbox works. With `wished` only that way is tried.
-
-    Raises MissingTool, BrowserLaunchFailed (also where the wished path does not work).
-    """
-    if options.sandbox != "auto":
-        return await _probe(options, wished, launch_seconds)
-    possible, why = await sandbox_possible()
-    try:
-        decided = options.model_copy(update={"sandbox": "on" if possible else "off"})
-        probed = await _probe(decided, wished, launch_seconds)
-    except BrowserLaunchFailed as error:
-        if not possible or "sandbox" not in error.stderr.lower():
-            raise
-        why = "the browser's sandbox is off, because the browser does not start with it on this machine"
-        probed = await _probe(options.model_copy(update={"sandbox": "off"}), wished, launch_seconds)
-    return replace(probed, notes=(*probed.notes, why))
-
-
-async def _probe(options: BrowserOptions, wished: CaptureName | None, launch_seconds: float) -> CaptureProbe:
-    if wished == "screenshot":
-        return await _probe_screenshot(options, launch_seconds, "screenshots were asked for")
-    try:
-        version = await _probe_begin_frame(options, launch_seconds)
-        return CaptureProbe("beginframe", options, version, ("frames come by BeginFrame: a probe page was drawn",))
-    except (BrowserError, TimeoutError) as error:
-        if getattr(error, "returncode", None) in KILLED:  # says nothing about what it can do
-            raise
-        reason = str(error) or "a probe page was not drawn in time"
-        if wished == "beginframe":
-            words = f"capture='beginframe' does not work with this browser: {reason}"
-            raise BrowserLaunchFailed(words, stderr=getattr(error, "stderr", "")) from None
-        return await _probe_screenshot(options, launch_seconds, f"frames come by screenshots: {reason}")
-
-
-async def _probe_begin_frame(options: BrowserOptions, launch_seconds: float) -> str:
-    async with open_browser(options, capture="beginframe", launch_seconds=launch_seconds) as browser:
-        with anyio.fail_after(PROBE_SECONDS):
-            call = browser.connection.call
-            target = {"url": "about:blank", "width": 64, "height": 64, "enableBeginFrameControl": True}
-            attach = {"targetId": (await call("Target.createTarget", target))["targetId"], "flatten": True}
-            session = (await call("Target.attachToTarget", attach))["sessionId"]
-            ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
-            frame = {"frameTimeTicks": ticks, "interval": 1000 / 30}
-            await call("HeadlessExperimental.beginFrame", frame, session)
-        return browser.version
-
-
-async def _probe_screenshot(options: BrowserOptions, launch_seconds: float, note: str) -> CaptureProbe:
-    async with open_browser(options, capture="screenshot", launch_seconds=launch_seconds) as browser:
-        return CaptureProbe("screenshot", options, browser.version, (note,))
+async def _first(camera: Camera) -> None:
+    """A picture of the page as it is before frame 0: a browser that cannot take one is found out here."""
+    await camera.take()
+    await camera.settle()

@@ -238,7 +238,7 @@
   // ---- what the renderer calls ------------------------------------------------------------------------------------
 
   const frameTime = frame => frame * 1000 * config.rate[1] / config.rate[0];
-  let readiness = 'unset', readyPromise;
+  let readiness = 'unset', readyPromise, stirring = null;
   const watchReady = () => {
     const promise = window.asyncrender?.ready;
     if (promise === readyPromise) return;
@@ -270,6 +270,11 @@
     lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
     zero() { clock.zero(); },
     settle: () => clock.settle(),
+    // Has everything drawn anew, as it is: something is changed that can be seen, then it is changed back.
+    stir(on) {
+      stirring?.cancel();
+      stirring = on ? document.documentElement.animate([{opacity: 0.99}, {opacity: 0.99}], {duration: 1e6}) : null;
+    },
     async advance(frame) {
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});

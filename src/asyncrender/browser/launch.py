@@ -99,6 +99,12 @@ BEGIN_FRAME_SWITCHES = (
 )
 """Frames come when we ask for them (chromium/headless/app/headless_shell_switches.cc)."""
 
+RAW_SWITCHES = (
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream=display-media-type=browser",
+)
+"""A page may share its own tab without anybody being asked (content/browser/.../fake_media_stream_ui_factory.cc)."""
+
 # fds 3 and 4 are the DevTools pipe; the shell redirects, then becomes Chromium: same pid, no wrapper process.
 PIPE_SHELL = ("/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
 
@@ -163,7 +169,8 @@ async def sandbox_possible() -> tuple[bool, str]:
 
 def switches(options: BrowserOptions, capture: Capture, port: int | None, *, sandbox: bool) -> list[str]:
     """The command line behind the binary, but for the profile. `port`: where http://scene.localhost is served."""
-    chosen = [*COMMON_SWITCHES, *(BEGIN_FRAME_SWITCHES if capture == "beginframe" else ())]
+    chosen = [*COMMON_SWITCHES, *(BEGIN_FRAME_SWITCHES if capture != "screenshot" else ())]
+    chosen += RAW_SWITCHES if capture == "raw" else ()
     chosen.append(f"--lang={options.locale}")
     if port is not None:
         chosen.append(f"--host-resolver-rules=MAP scene.localhost 127.0.0.1:{port}")

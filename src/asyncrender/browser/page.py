@@ -5,17 +5,14 @@ It knows what the page waits for and what it threw; how a picture is taken belon
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import anyio
 
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
-from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.errors import (
     AsyncRenderError,
     BrowserCrashed,
@@ -30,9 +27,6 @@ from asyncrender.specs import RenderOptions
 
 CONTROL = "__asyncrender__"
 """The renderer's own name in the page, beside the public `window.asyncrender`."""
-
-SCRIPTS = ("clock.js", "surroundings.js")
-"""What runs in every document before its own first script, in this order."""
 
 ANNOUNCE = "__asyncrender_announce__"
 """A binding by which a document of another origin makes itself known; gone before the page's first script."""
@@ -86,6 +80,7 @@ class Page:
         self._refused: str | None = None
         self._crashed: str | None = None
         self._foreign: set[int] = set()
+        self._bindings: dict[str, Callable[[str], None]] = {}
         self.films_in_picture = 0
         """0: none; 1: some; 2: one that has just come into view."""
         self.warnings: list[str] = []
@@ -112,12 +107,16 @@ class Page:
         """Call `listener(params)` for each such DevTools event of this page; it must not block."""
         self._connection.listen(event, listener, self._session)
 
-    async def evaluate(self, expression: str, *, context: int | None = None) -> Any:
+    def bind(self, name: str, listener: Callable[[str], None]) -> None:
+        """Call `listener(text)` for each call of a binding (DevTools' Runtime.addBinding); it must not block."""
+        self._bindings[name] = listener
+
+    async def evaluate(self, expression: str, *, context: int | None = None, gesture: bool = False) -> Any:
         """The JSON value of an expression, awaited if it is a promise. Raises PageThrew if it throws.
 
-        `context`: DevTools' number of another document's script world.
+        `context`: DevTools' number of another document's script world. `gesture`: as if the user had clicked.
         """
-        params = {"expression": expression, "awaitPromise": True, "returnByValue": True}
+        params = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": gesture}
         if context is not None:
             params["contextId"] = context
         try:
@@ -212,6 +211,10 @@ class Page:
             raise await self._threw(thrown[0])
         self.warnings += [f"the page threw: {stack}" for stack in thrown]
 
+    def check_browser(self) -> None:
+        """Raise BrowserCrashed if the browser, or a part of it, is gone."""
+        self._connection.check("a frame")
+
     async def _tell(self, order: str) -> int:
         """Give an order to the clock of the page, then to those of documents of other origins in it.
 
@@ -270,12 +273,18 @@ class Page:
             "Network.loadingFinished": lambda event: self._request_ends(event["requestId"]),
             "Network.loadingFailed": self._request_fails,
             "Runtime.exceptionThrown": lambda event: self._thrown.append(_stack(event["exceptionDetails"])),
-            "Runtime.bindingCalled": lambda event: self._foreign.add(event["executionContextId"]),
+            "Runtime.bindingCalled": self._bound,
             "Runtime.executionContextDestroyed": lambda event: self._foreign.discard(event["executionContextId"]),
             "Runtime.consoleAPICalled": self._console,
             "Page.javascriptDialogOpening": self._dialog,
             "Page.frameNavigated": self._navigated,
         }
+
+    def _bound(self, event: dict[str, Any]) -> None:
+        if event["name"] == ANNOUNCE:
+            self._foreign.add(event["executionContextId"])
+        elif event["name"] in self._bindings:
+            self._bindings[event["name"]](event["payload"])
 
     def _request_begins(self, event: dict[str, Any]) -> None:
         if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:", OWN_ORIGIN)):
@@ -334,61 +343,6 @@ class Page:
         if event["targetId"] == self._target:
             self._crashed = f"its renderer died ({event['status']}, {event['errorCode']}), perhaps out of memory"
             self._connection.abandon(self._session)
-
-
-async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:
-    """A tab of the right size in the fixed environment; nothing is loaded yet. It lives as long as its browser."""
-    begin_frame = options.capture == "beginframe"
-    width, height = options.width, options.height
-    size = {"width": width, "height": height}
-    connection = browser.connection
-    tab = {**size, "enableBeginFrameControl": True} if begin_frame else {"newWindow": True}
-    target = await connection.call("Target.createTarget", {"url": "about:blank", **tab})
-    attach = {"targetId": target["targetId"], "flatten": True}
-    session = (await connection.call("Target.attachToTarget", attach))["sessionId"]
-    page = Page(browser, target["targetId"], session, options, url)
-    await connection.call("Target.setDiscoverTargets", {"discover": True})
-    for name in ("Page", "Runtime", "Network", "Animation"):
-        await page.call(f"{name}.enable")
-    if not begin_frame:  # there the tab's own size holds; changing it would want frames of its own
-        metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
-        await page.call("Emulation.setDeviceMetricsOverride", metrics)
-    await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
-    locale = options.browser.locale
-    await page.call("Emulation.setLocaleOverride", {"locale": locale})
-    agent = {"userAgent": browser.user_agent, "acceptLanguage": locale}
-    await page.call("Emulation.setUserAgentOverride", agent)
-    await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
-    features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
-    media = [{"name": name, "value": value} for name, value in features.items()]
-    await page.call("Emulation.setEmulatedMedia", {"features": media})
-    await page.call("Runtime.addBinding", {"name": ANNOUNCE})
-    await page.call("Animation.setPlaybackRate", {"playbackRate": 0})
-    if server is not None:
-        cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
-        await page.call("Network.setCookie", cookie)
-    for script in SCRIPTS:
-        await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(script, options)})
-    return page
-
-
-def _script(name: str, options: RenderOptions) -> str:
-    source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    rate, length = options.fps, options.composition_duration
-    assert rate is not None
-    config = {
-        "rate": [rate.numerator, rate.denominator],
-        "fps": float(rate),
-        "width": options.width,
-        "height": options.height,
-        "duration": float(length) if length is not None else None,
-        "props": options.props,
-        "seed": options.seed,
-        "epoch": options.epoch_ms,
-        "requestSeconds": options.timeouts.request,
-        "announce": ANNOUNCE,
-    }
-    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
 
 
 def _stack(details: dict[str, Any]) -> str:

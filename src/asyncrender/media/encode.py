@@ -26,8 +26,8 @@ class Encoder:
     def pid(self) -> int:
         return self._child.pid
 
-    async def write(self, picture: bytes | memoryview) -> None:
-        """Hand over the next frame, a PNG; returns when ffmpeg has taken it in.
+    async def write(self, picture: bytes) -> None:
+        """Hand over the next frame, as `capture` gives it; returns when ffmpeg has taken it in.
 
         Raises ToolStalled after `timeouts.encode`, ToolFailed or DiskFull with ffmpeg's last words if it has died.
         """

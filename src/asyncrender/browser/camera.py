@@ -1,0 +1,238 @@
+"""Ways of taking the picture of a frame, behind one face: the compositor's own frames, raw or as PNG, and screenshots.
+
+`raw` and `beginframe` ask the headless shell's compositor for exactly one frame; `screenshot` is what every Chromium
+knows. PNG is lossless, and no slower than JPEG here. A camera knows when to draw, not what the page does meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Protocol
+
+import anyio
+
+from asyncrender.browser.page import CONTROL, Page
+from asyncrender.browser.recorder import RawPicture, Recorder
+from asyncrender.errors import BrowserStalled
+
+PNG = {"format": "png", "optimizeForSpeed": True}
+
+TICKS_LEAD_SECONDS = 10
+"""Frame times must lie beyond the machine's monotonic clock, or the document's timeline stays at zero."""
+
+DRAWING_POLL_SECONDS = 0.005
+"""Between frames that shall show the first drawing."""
+
+LAME_FRAMES = 200
+"""So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
+
+NEW_FILM = 2
+"""`Page.films_in_picture` when one of them was not there in the frame before."""
+
+FILM_FRAMES = 20
+"""So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
+
+SMALLEST_TICK_MS = 0.001
+"""The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
+
+RECORDED_TICK_MS = 1.25
+"""Frames closer than a millisecond are not recorded (media/capture/content/video_capture_oracle.cc)."""
+
+
+class PngPicture:
+    """A frame as a PNG."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def read(self) -> bytes:
+        """The PNG."""
+        return self.data
+
+
+Picture = PngPicture | RawPicture
+"""What a frame shows. Frames that show the same may share one."""
+
+
+class Camera(Protocol):
+    """Made for one tab."""
+
+    def renew(self) -> None:
+        """There is another document in the tab now, of which nothing was drawn yet."""
+
+    async def draw(self, frame: int | None = None) -> None:
+        """Let the browser draw, without a picture. `frame` sets the time; without it none passes to speak of."""
+
+    async def take(self, frame: int | None = None) -> Picture:
+        """Let the browser draw, and take a picture: the last one again, if nothing has changed since."""
+
+    async def settle(self) -> None:
+        """Return when all pictures that were taken are there, or surely come."""
+
+
+class BeginFrame:
+    """Each drawing is one frame of the compositor; its ticks only ever rise (equal ticks deadlock Chromium).
+
+    Frame k has the ticks k ÷ fps after zero, so that what Chromium moves by itself (animated images) is exact too.
+    """
+
+    def __init__(self, page: Page, interval_ms: float) -> None:
+        self._page, self._interval_ms = page, interval_ms
+        self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
+        self._zero: float | None = None
+        self._drawn = False
+        self._stale = False
+        """Something was drawn since the last picture."""
+        self._shown: PngPicture | None = None
+        self._still = False
+        """The last two pictures were the same, so that asking first whether anything changes is worth a frame."""
+
+    def renew(self) -> None:
+        self._drawn = False
+
+    async def draw(self, frame: int | None = None) -> None:
+        await self._frame({}, self._ticks_of(frame))
+
+    async def take(self, frame: int | None = None) -> Picture:
+        await self._first_drawing()
+        ticks = self._ticks_of(frame)
+        if self._page.films_in_picture:
+            await self._films_arrive(ticks)
+        elif self._still and self._shown is not None:
+            await self._frame({}, ticks)
+            if not self._stale:
+                return self._shown
+        data = await self._screenshot(ticks)
+        self._still = self._shown is not None and data == self._shown.data
+        if self._shown is None or not self._still:
+            self._shown = PngPicture(data)
+        self._stale = False
+        return self._shown
+
+    async def settle(self) -> None:
+        pass
+
+    async def _screenshot(self, ticks: float | None) -> bytes:
+        reply = await self._frame({"screenshot": PNG}, ticks)
+        while "screenshotData" not in reply:  # the surface is new: its first frame shows nothing yet
+            reply = await self._frame({"screenshot": PNG})
+        return bytes(reply["screenshotData"])
+
+    async def _films_arrive(self, ticks: float | None) -> None:
+        """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
+        damaged = await self._frame({}, ticks)
+        if self._page.films_in_picture == NEW_FILM:
+            for _ in range(FILM_FRAMES):
+                if damaged.get("hasDamage"):
+                    break
+                await anyio.sleep(DRAWING_POLL_SECONDS)
+                damaged = await self._frame({})
+
+    def _ticks_of(self, frame: int | None) -> float | None:
+        if frame is None:
+            return None
+        if self._zero is None:
+            self._zero = math.ceil(self._ticks + RECORDED_TICK_MS)
+        return self._zero + frame * self._interval_ms
+
+    async def _first_drawing(self) -> None:
+        """A picture asked for before anything was ever drawn never comes, so we wait for a drawing."""
+        for _ in range(LAME_FRAMES):
+            if self._drawn:
+                return
+            await self._frame({})
+            await anyio.sleep(0 if self._drawn else DRAWING_POLL_SECONDS)
+        raise BrowserStalled(f"The browser did not draw anything of {self._page.label} in {LAME_FRAMES} frames.")
+
+    async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
+        self._ticks = max(self._ticks + SMALLEST_TICK_MS, ticks or 0)
+        # Chromium shows an animated image as it will be one interval later: so the interval is next to none.
+        params = {"frameTimeTicks": self._ticks, "interval": SMALLEST_TICK_MS, **params}
+        reply = await self._page.call("HeadlessExperimental.beginFrame", params)
+        if reply.get("hasDamage"):
+            self._drawn = self._stale = True
+        return reply
+
+
+class Raw(BeginFrame):
+    """The compositor's frames as a recorder gets them. They are on their way while the page moves on."""
+
+    def __init__(self, page: Page, interval_ms: float, recorder: Recorder) -> None:
+        super().__init__(page, interval_ms)
+        self._recorder = recorder
+        self._last: RawPicture | None = None
+        """The last frame that was drawn, be it for a picture or not."""
+
+    async def draw(self, frame: int | None = None) -> None:
+        await self._record(self._ticks_of(frame))
+
+    async def take(self, frame: int | None = None) -> Picture:
+        await self._first_drawing()
+        if not self._recorder.on:
+            await self._recorder.begin(self.draw)
+        ticks = self._ticks_of(frame)
+        if self._page.films_in_picture:  # and then, half a frame later, the one that counts
+            await self._films_arrive(None if ticks is None else ticks - self._interval_ms / 2)
+        await self._record(ticks)
+        if self._last is None:
+            await self._draw_anew()
+        assert self._last is not None
+        return self._last
+
+    async def settle(self) -> None:
+        if not await self._recorder.arrived():
+            await self._draw_anew()
+
+    async def _record(self, ticks: float | None) -> None:
+        """Draw; two frames are on their way at the most."""
+        known = not self._recorder.on or await self._recorder.arrived(all_but=1)
+        await self._frame({}, ticks)
+        if not known:
+            await self._draw_anew()
+
+    async def _draw_anew(self) -> None:
+        """Draw the page as it is, although nothing changes, until that was handed out."""
+        for _ in range(LAME_FRAMES):
+            await self._page.evaluate(f"{CONTROL}.stir(true)")
+            await self._frame({}, self._ticks + RECORDED_TICK_MS)
+            await self._page.evaluate(f"{CONTROL}.stir(false)")
+            reply = await self._frame({}, self._ticks + RECORDED_TICK_MS)
+            if reply.get("hasDamage") and await self._recorder.arrived():
+                return
+        raise BrowserStalled(f"The browser did not hand out {self._page.label} in {LAME_FRAMES} frames.")
+
+    async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
+        if not self._recorder.on:
+            return await super()._frame(params, ticks)
+        picture = self._recorder.expect()
+        reply = await super()._frame(params, ticks)
+        if reply.get("hasDamage"):
+            self._last = picture
+        else:
+            self._recorder.forget()
+        return reply
+
+
+class Screenshot:
+    """Chromium draws by itself; a screenshot waits for a frame that shows all that was done before it."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._shown: PngPicture | None = None
+
+    def renew(self) -> None:
+        pass
+
+    async def draw(self, frame: int | None = None) -> None:
+        pass
+
+    async def take(self, frame: int | None = None) -> Picture:
+        reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
+        data = bytes(reply["data"])
+        if self._shown is None or data != self._shown.data:
+            self._shown = PngPicture(data)
+        return self._shown
+
+    async def settle(self) -> None:
+        pass

@@ -1,0 +1,48 @@
+// Raw frames: the tab is captured as if it were shared in a call, so the compositor hands out what it draws, and a worker
+// (writer.js) puts each frame into a file that the renderer reads. Runs in every document before the page's first script.
+(config, key) => {
+  'use strict';
+  const tell = window[config.written];
+  delete window[config.written];
+  if (!window.MediaDevices) return;
+  const share = MediaDevices.prototype.getDisplayMedia;
+  // What lets us capture the tab would also give the page a camera: it finds none, as without us.
+  const refuse = async () => { throw new DOMException('Permission denied', 'NotAllowedError'); };
+  for (const [name, value] of [['getDisplayMedia', refuse], ['getUserMedia', refuse], ['enumerateDevices', async () => []]])
+    Object.defineProperty(MediaDevices.prototype, name, {value, writable: true, configurable: true, enumerable: true});
+  if (window !== window.top) return;
+
+  const {Worker, Blob, MediaStreamTrackProcessor} = window, {mediaDevices} = navigator;
+  const {createObjectURL, revokeObjectURL} = URL;
+  const recording = {state: 'unset'};
+  const begin = async () => {
+    const source = createObjectURL(new Blob([config.writer], {type: 'text/javascript'}));
+    const worker = new Worker(source);
+    const opened = new Promise((resolve, reject) => {
+      worker.onerror = event => reject(new Error(event.message));
+      worker.onmessage = ({data}) => {
+        if (data.opened) resolve();
+        else if (data.failed) reject(new Error(data.failed));
+        else tell(JSON.stringify(data));
+      };
+    });
+    const size = {width: {max: config.width}, height: {max: config.height}};
+    // As many frames a second as there are ticks of a millisecond: none may be left out.
+    const stream = await share.call(mediaDevices, {video: {...size, frameRate: {ideal: 1000}}, preferCurrentTab: true});
+    const [track] = stream.getVideoTracks();
+    const {readable} = new MediaStreamTrackProcessor({track, maxBufferSize: 8});
+    const {width, height, slots, mark} = config;
+    worker.postMessage({readable, width, height, slots, mark}, [readable]);
+    await opened;
+    revokeObjectURL(source);
+    recording.track = track;
+  };
+  // Answers at once; `state` becomes "on", or the reason why not.
+  window[key].record = () => {
+    if (recording.state === 'unset') {
+      recording.state = 'begins';
+      begin().then(() => { recording.state = 'on'; }, error => { recording.state = `${error.name}: ${error.message}`; });
+    }
+    return recording.state;
+  };
+}

@@ -1,0 +1,187 @@
+"""Raw frames: the tab is captured as if it were shared in a call; what the compositor draws is read from a file.
+
+Chromium hands out each frame it draws as planes of Y, Cb and Cr (I420, limited range, the matrix of BT.601). A worker
+in the page writes them into its private file system, which is a plain file in the browser's profile. Nothing is coded,
+nothing decoded; recorder.js and writer.js are the other half. It must not know who draws the frames, and when.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from asyncrender.browser.page import CONTROL, Page
+from asyncrender.errors import BrowserStalled, CaptureUnavailable
+from asyncrender.specs import RenderOptions
+
+WRITTEN = "__asyncrender_written__"
+"""A binding by which the page says that a frame lies in the file; gone before the page's first script."""
+
+SLOTS = 8
+"""Places for frames in the file. Two frames are on their way at the most; some may come that nobody asked for."""
+
+BEGIN_SECONDS = 10.0
+"""A recording begins within some 100 ms."""
+
+POLL_SECONDS = 0.005
+
+ARRIVAL_SECONDS = 0.1
+"""A frame takes some 3 ms from its drawing to here. If one takes longer, it may be that there will be none."""
+
+ROUNDING_SECONDS = 0.0001
+"""Of the times that Chromium gives. Between two frames there is more."""
+
+LOOK_SECONDS = 0.25
+"""How often, while a frame is awaited, it is looked whether the browser still lives."""
+
+
+class RawPicture:
+    """A frame as I420: width × height bytes of Y, then Cb and Cr, a quarter of that each. On its way until `read`."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._data: bytes | None = None
+        self.asked = time.monotonic()
+        self.there = anyio.Event()
+
+    async def read(self) -> bytes:
+        """The bytes, once they are there. Raises BrowserCrashed, BrowserStalled, CaptureUnavailable."""
+        until = anyio.current_time() + self._recorder.seconds
+        while self._data is None:
+            with anyio.move_on_after(LOOK_SECONDS):
+                await self.there.wait()
+            if self._data is None:
+                self._recorder.check()
+                if anyio.current_time() > until:
+                    late = f"within {self._recorder.seconds:g} s (timeouts.frame)"
+                    raise BrowserStalled(f"The browser drew a frame and did not hand it out {late}.")
+        return self._data
+
+    def fill(self, data: bytes) -> None:
+        self._data = data
+        self.there.set()
+
+
+class Recorder:
+    """A recording of one tab. Made by `open_recorder`; it begins with `begin`.
+
+    Frames are handed out in the order in which they were drawn, with the time of that; so each is known to be the one
+    that was asked for last before. Now and then Chromium draws something that is none of the page's, and hands out
+    nothing: what comes next tells, and the frame then is as the one before.
+    """
+
+    def __init__(self, page: Page, profile: Path, options: RenderOptions, mark: str) -> None:
+        self._page, self._profile, self._mark = page, profile, mark
+        self.seconds = options.timeouts.frame
+        self._file = -1
+        self._awaited: deque[RawPicture] = deque()
+        self._latest: bytes | None = None
+        self._fault: str | None = None
+
+    @property
+    def on(self) -> bool:
+        return self._file >= 0
+
+    async def begin(self, draw: Callable[[], Awaitable[object]]) -> None:
+        """Begin to record, which takes some drawings: `draw` has the browser draw. Raises CaptureUnavailable."""
+        state = "begins"
+        with anyio.move_on_after(BEGIN_SECONDS):
+            while state == "begins":
+                state = await self._page.evaluate(f"{CONTROL}.record?.() ?? 'it is no secure context'", gesture=True)
+                await draw()
+                await anyio.sleep(POLL_SECONDS)
+        if state != "on":
+            raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {state}")
+        self._file = self._open()
+
+    def expect(self) -> RawPicture:
+        """The frame that the browser is about to be asked for."""
+        self._awaited.append(RawPicture(self))
+        return self._awaited[-1]
+
+    def forget(self) -> None:
+        """It did not draw the last one: nothing has changed."""
+        self._awaited.pop()
+
+    async def arrived(self, *, all_but: int = 0) -> bool:
+        """Wait until no more than so many frames are on their way; False if in ARRIVAL_SECONDS none came."""
+        while len(self._awaited) > all_but:
+            with anyio.move_on_after(ARRIVAL_SECONDS) as waiting:
+                await self._awaited[-1 - all_but].there.wait()
+            self.check()
+            if waiting.cancelled_caught:
+                return False
+        return True
+
+    def check(self) -> None:
+        """Raise if no frame will ever come."""
+        self._page.check_browser()
+        if self._fault is not None:
+            raise CaptureUnavailable(f"{self._page.label} can no longer be recorded: {self._fault}")
+
+    def written(self, payload: str) -> None:
+        """The page's word that a frame lies in the file."""
+        told: dict[str, Any] = json.loads(payload)
+        if "failed" in told:
+            self._fault = str(told["failed"])
+        elif self.on:
+            data = os.pread(self._file, int(told["bytes"]), int(told["at"]))
+            if len(data) != int(told["bytes"]):
+                self._fault = "a frame was not whole"
+            else:
+                self._take(data, told["timestamp"] / 1e6 + ROUNDING_SECONDS)
+
+    def _take(self, data: bytes, drawn: float) -> None:
+        """The frames asked for before `drawn` are known now: the last of them is this one."""
+        due = [picture for picture in self._awaited if picture.asked <= drawn]
+        for picture in due:
+            self._awaited.popleft()
+            picture.fill(data if picture is due[-1] or self._latest is None else self._latest)
+        self._latest = data
+
+    def close(self) -> None:
+        if self.on:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self) -> int:
+        for path in self._profile.glob("**/File System/**/*"):
+            if path.is_file() and path.stat().st_size >= len(self._mark):
+                with path.open("rb") as file:
+                    if file.read(len(self._mark)) == self._mark.encode():
+                        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise CaptureUnavailable(f"{self._page.label} cannot be recorded: its file is not in the browser's profile")
+
+
+@asynccontextmanager
+async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) -> AsyncIterator[Recorder]:
+    """Prepare a tab, in which nothing is loaded yet, for its recording."""
+    recorder = Recorder(page, profile, options, mark=secrets.token_hex(16))
+    page.bind(WRITTEN, recorder.written)
+    await page.call("Runtime.addBinding", {"name": WRITTEN})
+    await page.call("Page.setBypassCSP", {"enabled": True})
+    await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(options, recorder._mark)})
+    try:
+        yield recorder
+    finally:
+        recorder.close()
+
+
+def _script(options: RenderOptions, mark: str) -> str:
+    source, writer = (resources.files(__package__).joinpath(f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    size = {"width": options.width, "height": options.height}
+    config = {**size, "slots": SLOTS, "mark": mark, "writer": writer, "written": WRITTEN}
+    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
+
+
+_SCRIPTS = ("recorder", "writer")

@@ -1,0 +1,72 @@
+"""A tab in its fixed environment: the size, the clock, the language, the colours that every machine shall show.
+
+It knows DevTools' domains; what is loaded into the tab, and when, is the page's business.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+from asyncrender.browser.launch import Browser
+from asyncrender.browser.page import ANNOUNCE, CONTROL, Page
+from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
+from asyncrender.specs import RenderOptions
+
+SCRIPTS = ("clock.js", "surroundings.js")
+"""What runs in every document before its own first script, in this order."""
+
+
+async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:
+    """A tab of the right size in the fixed environment; nothing is loaded yet. It lives as long as its browser."""
+    begin_frame = options.capture != "screenshot"
+    width, height = options.width, options.height
+    size = {"width": width, "height": height}
+    connection = browser.connection
+    tab = {**size, "enableBeginFrameControl": True} if begin_frame else {"newWindow": True}
+    target = await connection.call("Target.createTarget", {"url": "about:blank", **tab})
+    attach = {"targetId": target["targetId"], "flatten": True}
+    session = (await connection.call("Target.attachToTarget", attach))["sessionId"]
+    page = Page(browser, target["targetId"], session, options, url)
+    await connection.call("Target.setDiscoverTargets", {"discover": True})
+    for name in ("Page", "Runtime", "Network", "Animation"):
+        await page.call(f"{name}.enable")
+    if not begin_frame:  # there the tab's own size holds; changing it would want frames of its own
+        metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
+        await page.call("Emulation.setDeviceMetricsOverride", metrics)
+    await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
+    locale = options.browser.locale
+    await page.call("Emulation.setLocaleOverride", {"locale": locale})
+    agent = {"userAgent": browser.user_agent, "acceptLanguage": locale}
+    await page.call("Emulation.setUserAgentOverride", agent)
+    await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
+    features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
+    media = [{"name": name, "value": value} for name, value in features.items()]
+    await page.call("Emulation.setEmulatedMedia", {"features": media})
+    await page.call("Runtime.addBinding", {"name": ANNOUNCE})
+    await page.call("Animation.setPlaybackRate", {"playbackRate": 0})
+    if server is not None:
+        cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
+        await page.call("Network.setCookie", cookie)
+    for script in SCRIPTS:
+        await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(script, options)})
+    return page
+
+
+def _script(name: str, options: RenderOptions) -> str:
+    source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    rate, length = options.fps, options.composition_duration
+    assert rate is not None
+    config = {
+        "rate": [rate.numerator, rate.denominator],
+        "fps": float(rate),
+        "width": options.width,
+        "height": options.height,
+        "duration": float(length) if length is not None else None,
+        "props": options.props,
+        "seed": options.seed,
+        "epoch": options.epoch_ms,
+        "requestSeconds": options.timeouts.request,
+        "announce": ANNOUNCE,
+    }
+    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
