@@ -6,7 +6,7 @@ import hashlib
 import http.server
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image
 
 import asyncrender as ar
 from asyncrender.browser.capture import Capture
+from asyncrender.browser.recorder import RawPicture
 
 SCENES = Path(__file__).with_name("scenes")
 
@@ -25,10 +26,14 @@ Picture = NDArray[np.uint8]
 
 LOSSLESS = ar.VideoOptions(codec="ffv1", pixel_format="bgr0")
 
+LOSSLESS_420 = ar.VideoOptions(codec="ffv1", pixel_format="yuv420p")
+"""For raw frames."""
+
 
 def small(**options: object) -> ar.RenderOptions:
     """Options of a quick lossless render: 160x90 at 25 fps, 10 frames."""
-    size = {"width": 160, "height": 90, "fps": 25, "frame_count": 10, "concurrency": 1, "video": LOSSLESS}
+    video = LOSSLESS_420 if options.get("capture") == "raw" else LOSSLESS
+    size = {"width": 160, "height": 90, "fps": 25, "frame_count": 10, "concurrency": 1, "video": video}
     return ar.RenderOptions(**{**size, **options})
 
 
@@ -43,11 +48,35 @@ def pixels(png: bytes) -> Picture:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
+def planes(data: bytes, width: int, height: int) -> list[Picture]:
+    """Y, Cb and Cr of a raw picture, 4:2:0."""
+    everything, pixels = np.frombuffer(data, np.uint8), width * height
+    assert everything.size == pixels * 3 // 2
+    luma, blue, red = np.split(everything, [pixels, pixels * 5 // 4])
+    half = (height // 2, width // 2)
+    return [luma.reshape(height, width), blue.reshape(half), red.reshape(half)]
+
+
 async def shot(capture: Capture, frame: int) -> bytes:
-    """One frame as `capture` takes it."""
+    """One frame as a PNG, whichever way it was taken."""
     picture = await capture.picture(frame)
     await capture.settle()
-    return await picture.read()
+    data = await picture.read()
+    if isinstance(picture, RawPicture):
+        width, height = await capture.page.evaluate("[innerWidth, innerHeight]")
+        png = io.BytesIO()
+        Image.fromarray(rgb(planes(data, width, height))).save(png, "PNG")
+        data = png.getvalue()
+    return data
+
+
+def rgb(picture: list[Picture]) -> Picture:
+    """Planes of BT.601, limited range, as an array of RGB."""
+    luma, *chroma = (plane.astype(float) for plane in picture)
+    blue, red = (np.kron(plane, np.ones((2, 2))) - 128 for plane in chroma)
+    luma = (luma - 16) * 255 / 219
+    shown = [luma + 1.596 * red, luma - 0.392 * blue - 0.813 * red, luma + 2.017 * blue]
+    return np.clip(np.stack(shown, axis=2).round(), 0, 255).astype(np.uint8)
 
 
 def digests(path: Path) -> list[str]:
@@ -86,9 +115,13 @@ def served(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iter
         server.server_close()
 
 
-def html(request: http.server.BaseHTTPRequestHandler, text: str, status: int = 200) -> None:
+def html(
+    request: http.server.BaseHTTPRequestHandler, text: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> None:
     body = text.encode()
     request.send_response(status)
+    for name, value in (headers or {}).items():
+        request.send_header(name, value)
     request.send_header("Content-Type", "text/html; charset=utf-8")
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()

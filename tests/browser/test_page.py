@@ -1,4 +1,4 @@
-"""Time in the page: frame k shows k ÷ fps on every clock, on both capture paths."""
+"""Time in the page: frame k shows k ÷ fps on every clock, on all capture paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["beginframe", "screenshot"])
+@pytest.fixture(params=["raw", "beginframe", "screenshot"])
 def capture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -60,6 +60,17 @@ async def test_both_paths_give_the_same_pixels(tmp_path: Path) -> None:
         async with opened("css.html", tmp_path, capture=path) as page:
             shown[path] = [pixels(await shot(page, frame)) for frame in range(4)]
     assert np.array_equal(shown["beginframe"], shown["screenshot"])
+
+
+async def test_the_script_of_a_worker_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "worker.js").write_text("postMessage('works')")
+    text = """<script>
+      window.asyncrender.ready = new Promise(done => { new Worker('worker.js').onmessage = event => {
+        document.title = event.data;
+        done();
+      }; });</script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        assert await page.page.evaluate("document.title") == "works"
 
 
 ORDER = """<script>

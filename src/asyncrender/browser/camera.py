@@ -37,7 +37,7 @@ SMALLEST_TICK_MS = 0.001
 """The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
 
 RECORDED_TICK_MS = 1.25
-"""Frames closer than a millisecond are not recorded (media/capture/content/video_capture_oracle.cc)."""
+"""Of frames closer than a millisecond some would not be recorded (media/capture/content/video_capture_oracle.cc)."""
 
 
 class PngPicture:
@@ -78,7 +78,7 @@ class BeginFrame:
     """
 
     def __init__(self, page: Page, interval_ms: float) -> None:
-        self._page, self._interval_ms = page, interval_ms
+        self._page, self._interval_ms, self._step_ms = page, interval_ms, SMALLEST_TICK_MS
         self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
         self._zero: float | None = None
         self._drawn = False
@@ -146,7 +146,7 @@ class BeginFrame:
         raise BrowserStalled(f"The browser did not draw anything of {self._page.label} in {LAME_FRAMES} frames.")
 
     async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
-        self._ticks = max(self._ticks + SMALLEST_TICK_MS, ticks or 0)
+        self._ticks = max(self._ticks + self._step_ms, ticks or 0)
         # Chromium shows an animated image as it will be one interval later: so the interval is next to none.
         params = {"frameTimeTicks": self._ticks, "interval": SMALLEST_TICK_MS, **params}
         reply = await self._page.call("HeadlessExperimental.beginFrame", params)
@@ -171,6 +171,7 @@ class Raw(BeginFrame):
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)
+            self._step_ms = RECORDED_TICK_MS
         ticks = self._ticks_of(frame)
         if self._page.films_in_picture:  # and then, half a frame later, the one that counts
             await self._films_arrive(None if ticks is None else ticks - self._interval_ms / 2)
@@ -195,9 +196,9 @@ class Raw(BeginFrame):
         """Draw the page as it is, although nothing changes, until that was handed out."""
         for _ in range(LAME_FRAMES):
             await self._page.evaluate(f"{CONTROL}.stir(true)")
-            await self._frame({}, self._ticks + RECORDED_TICK_MS)
+            await self._frame({})
             await self._page.evaluate(f"{CONTROL}.stir(false)")
-            reply = await self._frame({}, self._ticks + RECORDED_TICK_MS)
+            reply = await self._frame({})
             if reply.get("hasDamage") and await self._recorder.arrived():
                 return
         raise BrowserStalled(f"The browser did not hand out {self._page.label} in {LAME_FRAMES} frames.")

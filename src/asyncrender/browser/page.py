@@ -287,8 +287,10 @@ class Page:
             self._bindings[event["name"]](event["payload"])
 
     def _request_begins(self, event: dict[str, Any]) -> None:
-        if event.get("type") not in STREAMS and not event["request"]["url"].startswith(("data:", "blob:", OWN_ORIGIN)):
-            self._pending[event["requestId"]] = _Request(event["request"]["url"], event["loaderId"])
+        url, loader = event["request"]["url"], event["loaderId"]
+        # That a worker's script is there only the worker's own session would say; it has no loader.
+        if loader and event.get("type") not in STREAMS and not url.startswith(("data:", "blob:", OWN_ORIGIN)):
+            self._pending[event["requestId"]] = _Request(url, loader)
 
     def _response_begins(self, event: dict[str, Any]) -> None:
         response = event["response"]

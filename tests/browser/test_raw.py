@@ -1,0 +1,229 @@
+"""Raw frames: the same as those of the other paths but for the rounding, each in its place, none torn, none stale."""
+
+from __future__ import annotations
+
+import http.server
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import asyncrender as ar
+from asyncrender.browser.capture import open_capture
+from asyncrender.browser.recorder import ROUNDING_SECONDS, Recorder
+from asyncrender.errors import CaptureUnavailable, InvalidOption
+from asyncrender.plan import complete, scene_url
+from asyncrender.resolve import _unfit_for_raw
+from frames import LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
+from frames import html as answer_html
+
+pytestmark = pytest.mark.anyio
+
+LUMA_TOLERANCE = 3
+"""Of 255: Chromium's conversion rounds, and so does the step from BT.601 to BT.709."""
+
+LUMA_OFF_SHARE, LUMA_MOST_OFF = 0.005, 24
+"""At edges between saturated colours that step errs, because it sees the mean colour of four pixels: so many of the
+pixels may be off by more, and by so much at the most."""
+
+CHROMA_MEAN_TOLERANCE = 1.5
+"""Of 255, for a frame: Chromium takes the mean of four pixels where swscale filters; swscale's greys are off by one."""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def film(scene: str | Path, output: Path, **options: object) -> ar.RenderResult:
+    return await ar.render(scene, output, small(**{"video": LOSSLESS_420, **options}))
+
+
+def raw_frames(file: Path, width: int, height: int) -> list[list[np.ndarray]]:
+    with av.open(str(file)) as opened:
+        frames = [frame.to_ndarray(format="yuv420p") for frame in opened.decode(video=0)]
+    return [planes(frame.tobytes(), width, height) for frame in frames]
+
+
+@pytest.mark.parametrize("scene", ["torture", "closed", "canvas", "css", "waapi"])
+async def test_frames_are_those_of_beginframe_but_for_the_rounding(scene: str, tmp_path: Path) -> None:
+    size, shown = {"width": 640, "height": 480}, {}
+    for capture in ("raw", "beginframe"):
+        output = tmp_path / f"{capture}.mkv"
+        result = await film(SCENES / f"{scene}.html", output, capture=capture, frame_count=12, **size)
+        assert {chunk.capture for chunk in result.chunks} == {capture}
+        shown[capture] = raw_frames(output, **size)
+    for frame, (ours, theirs) in enumerate(zip(shown["raw"], shown["beginframe"], strict=True)):
+        off = [np.abs(one.astype(int) - other) for one, other in zip(ours, theirs, strict=True)]
+        assert (off[0] > LUMA_TOLERANCE).mean() <= LUMA_OFF_SHARE, f"frame {frame}"
+        assert off[0].max() <= LUMA_MOST_OFF, f"frame {frame}: luma is off by {off[0].max()}"
+        assert max(plane.mean() for plane in off[1:]) <= CHROMA_MEAN_TOLERANCE, f"frame {frame}"
+
+
+async def test_cutting_a_raw_film_changes_no_pixel(tmp_path: Path) -> None:
+    films = {}
+    for chunks in (1, 2, 5):
+        output = tmp_path / f"{chunks}.mkv"
+        await film(SCENES / "closed.html", output, capture="raw", concurrency=chunks, width=320, height=180)
+        films[chunks] = digests(output)
+    assert films[1] == films[2] == films[5]
+
+
+NUMBERED = """<style>body { margin: 0 } i { float: left; width: 40px; height: 40px }</style><body><script>
+  const bits = [...'1234'].map(() => document.body.appendChild(document.createElement('i')));
+  const show = () => {
+    const number = CHANGES.filter(change => change <= window.asyncrender.frame).length;
+    bits.forEach((bit, index) => { bit.style.background = number >> index & 1 ? '#fff' : '#000'; });
+    requestAnimationFrame(show);
+  };
+  requestAnimationFrame(show);
+</script>"""
+
+CHANGES = [0, 3, 4, 11, 12, 13, 20, 27, 28, 29]
+
+
+def numbers(frames: list[list[Any]]) -> list[int]:
+    return [sum(1 << bit for bit in range(4) if luma[20, 40 * bit + 20] > 128) for luma, _, _ in frames]
+
+
+WANTED = [sum(change <= frame for change in CHANGES) for frame in range(30)]
+
+
+@pytest.mark.parametrize("capture", ["raw", "beginframe", "screenshot"])
+@pytest.mark.parametrize("chunks", [1, 4])
+async def test_a_frame_in_which_nothing_changes_shows_what_was_there(capture: str, chunks: int, tmp_path: Path) -> None:
+    page = ar.Html(NUMBERED.replace("CHANGES", json.dumps(CHANGES)))
+    await film(page, tmp_path / "out.mkv", capture=capture, frame_count=30, concurrency=chunks)
+    assert numbers(raw_frames(tmp_path / "out.mkv", 160, 90)) == WANTED
+
+
+async def test_a_change_of_the_background_alone_is_in_its_frame(tmp_path: Path) -> None:
+    """Chromium then draws once more than the page changes."""
+    text = """<script>const show = () => { const {frame} = window.asyncrender;
+      document.documentElement.style.background = `rgb(${[frame, frame, frame].map(f => 20 * Math.floor(f / 3))})`;
+      requestAnimationFrame(show); }; requestAnimationFrame(show);</script>"""
+    await film(ar.Html(text), tmp_path / "out.mkv", capture="raw", frame_count=30)
+    shown = [int(luma[45, 80]) for luma, _, _ in raw_frames(tmp_path / "out.mkv", 160, 90)]
+    assert shown == pytest.approx([16 + 219 * 20 * (frame // 3) / 255 for frame in range(30)], abs=2)
+
+
+async def test_no_frame_is_torn(tmp_path: Path) -> None:
+    """Every row of every frame carries the frame's number."""
+    text = """<body style="margin: 0"><canvas width=640 height=360 style="display: block"></canvas><script>
+      const paper = document.querySelector('canvas').getContext('2d');
+      const show = () => {
+        for (let bit = 0; bit < 8; bit++) {
+          paper.fillStyle = window.asyncrender.frame >> bit & 1 ? '#fff' : '#000';
+          paper.fillRect(bit * 80, 0, 80, 360);
+        }
+        requestAnimationFrame(show);
+      };
+      requestAnimationFrame(show);</script>"""
+    await film(
+        ar.Html(text), tmp_path / "out.mkv", capture="raw", frame_count=150, width=640, height=360, concurrency=2
+    )
+    for frame, (luma, _, _) in enumerate(raw_frames(tmp_path / "out.mkv", 640, 360)):
+        bits = luma[:, 40::80] > 128
+        assert (bits == [bool(frame >> bit & 1) for bit in range(8)]).all(), f"frame {frame}"
+
+
+async def test_what_was_skipped_is_not_shown(tmp_path: Path) -> None:
+    """After frames without a picture nothing changes any more: the picture is of now all the same."""
+    page = ar.Html(NUMBERED.replace("CHANGES", json.dumps([0, 1, 2, 3, 4, 5])))
+    options = complete(small(capture="raw"), "x.mkv")
+    async with open_capture(options, scene_url(page, "/"), tmp_path) as capture:
+        seen = [await shot(capture, 0)]
+        for frame in range(1, 9):
+            await capture.skip(frame)
+        seen += [await shot(capture, 9), await shot(capture, 10)]
+    assert numbers([[pixels(png)[:, :, 1], None, None] for png in seen]) == [1, 6, 6]
+
+
+async def test_colours_are_right(tmp_path: Path) -> None:
+    options = complete(small(capture="raw"), "x.mkv")
+    for color in [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (18, 97, 201)]:
+        page = ar.Html(f"<body style='background: rgb{color}'>")
+        async with open_capture(options, scene_url(page, "/"), tmp_path) as capture:
+            assert pixels(await shot(capture, 0))[45, 80].tolist() == pytest.approx(color, abs=3)
+
+
+async def test_the_page_gets_no_camera_and_no_screen(tmp_path: Path) -> None:
+    text = """<script>
+      window.asyncrender.ready = Promise.all(['getUserMedia', 'getDisplayMedia'].map(name =>
+        navigator.mediaDevices[name]({video: true}).then(() => 'there', error => error.name)))
+        .then(async names => { window.found = [...names, (await navigator.mediaDevices.enumerateDevices()).length,
+          Object.keys(window).filter(name => name.includes('written')).length]; });</script>"""
+    options = complete(small(capture="raw"), "x.mkv")
+    async with open_capture(options, scene_url(ar.Html(text), "/"), tmp_path) as capture:
+        assert await capture.page.evaluate("window.found") == ["NotAllowedError", "NotAllowedError", 0, 0]
+
+
+async def test_a_policy_of_the_page_is_no_obstacle(tmp_path: Path) -> None:
+    policy = "default-src 'none'; require-trusted-types-for 'script'"
+    text = f'<meta http-equiv="Content-Security-Policy" content="{policy}"><body style="background: #fff">'
+    await film(ar.Html(text), tmp_path / "out.mkv", capture="raw", frame_count=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "url", "reason"),
+    [
+        ({}, "/x.html", None),
+        ({}, "data:text/html,x", None),
+        ({}, "https://example.com/", None),
+        ({}, "http://localhost:8000/", None),
+        ({}, "http://example.com/", "https"),
+        ({"video": {"codec": "libx264", "pixel_format": "yuv444p"}}, "/x.html", "yuv444p"),
+        ({"video": {"codec": "libx264", "pixel_format": "yuv420p10le"}}, "/x.html", "yuv420p10le"),
+        ({"fps": 500}, "/x.html", "500"),
+    ],
+)
+def test_why_frames_are_not_taken_raw(options: dict[str, object], url: str, reason: str | None) -> None:
+    found = _unfit_for_raw(ar.RenderOptions(**options), "out.mp4", url)
+    assert reason in found if reason and found else found is reason
+
+
+async def test_auto_says_which_way_it_takes_and_why(tmp_path: Path) -> None:
+    for pixel_format, way in [("yuv420p", "raw"), ("bgr0", "beginframe")]:
+        options = small(video=ar.VideoOptions(codec="ffv1", pixel_format=pixel_format))
+        resolved = await ar.resolve(SCENES / "css.html", tmp_path / "out.mkv", options)
+        assert resolved.capture == way
+        assert any("raw" in note for note in resolved.environment.notes)
+
+
+async def test_raw_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"capture.*raw.*yuv420p.*bgr0"):
+        await ar.resolve(SCENES / "css.html", tmp_path / "out.mkv", small(capture="raw"))
+
+
+async def test_a_page_that_forbids_it_is_rendered_without(tmp_path: Path) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        answer_html(request, "<body style='background: #fff'>", headers={"Permissions-Policy": "display-capture=()"})
+
+    with served(answer) as url:
+        resolved = await ar.resolve(url, tmp_path / "out.mkv", small(video=LOSSLESS_420))
+        assert resolved.capture == "beginframe"
+        assert "cannot be recorded" in " ".join(resolved.environment.notes)
+        with pytest.raises(CaptureUnavailable, match="cannot be recorded"):
+            await film(url, tmp_path / "out.mkv", capture="raw", frame_count=2)
+
+
+class _Page:
+    label = "page"
+
+    def check_browser(self) -> None:
+        pass
+
+
+def test_which_frame_is_whose(tmp_path: Path) -> None:
+    """Frames come in order with their times; those that were never handed out are as the one before."""
+    recorder = Recorder(_Page(), tmp_path, complete(small(), "x.mkv"), "mark")  # type: ignore[arg-type]
+    first, second, third = (recorder.expect() for _ in range(3))
+    first.asked, second.asked, third.asked = 1.0, 2.0, 3.0
+    recorder._take(b"of nobody", 0.5)
+    assert not first.there.is_set()
+    recorder._take(b"1", 1.1)
+    recorder._take(b"3", 3.0 + ROUNDING_SECONDS)
+    assert [picture._data for picture in (first, second, third)] == [b"1", b"1", b"3"]
