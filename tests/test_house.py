@@ -27,7 +27,7 @@ FLOORS = (
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry"},
     {"trace"},
-    {"plan", "progress", "log", "browser.wire", "media.graphs"},
+    {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs"},
     {"specs", "formats"},
     {"errors"},
 )
@@ -35,7 +35,18 @@ FLOORS = (
 
 DOORS = {"__init__", "browser.__init__", "executors.__init__", "media.__init__"}
 
-PURE = {"errors", "specs", "formats", "plan", "progress", "trace", "browser.wire", "media.film", "media.graphs"}
+PURE = {
+    "errors",
+    "specs",
+    "formats",
+    "plan",
+    "progress",
+    "trace",
+    "browser.images",
+    "browser.wire",
+    "media.film",
+    "media.graphs",
+}
 PURE |= {"media.soundgraph"}
 IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "subprocess", "tempfile", "time", "trio"}
 

@@ -15,10 +15,10 @@ from typing import Protocol
 import anyio
 
 from asyncrender.diskspace import check_space
-from asyncrender.errors import ChunkDamaged, InvalidPlan, RenderCancelled, single_error
+from asyncrender.errors import CaptureUnavailable, ChunkDamaged, InvalidPlan, RenderCancelled, single_error
 from asyncrender.executors.local import LocalExecutor
 from asyncrender.log import bound, get_logger
-from asyncrender.plan import differences, is_url, make_plan
+from asyncrender.plan import differences, is_url, make_plan, replan
 from asyncrender.progress import Cancelled, ChunkResult, Event, Failed, Finished, JobEvent, RenderResult
 from asyncrender.resolve import resolve
 from asyncrender.specs import Html, RenderChunk, RenderOptions, RenderPlan
@@ -247,7 +247,27 @@ async def render(
         workers = await in_thread(lambda: _workers_before(plan))
         plan = RenderOrchestrator.plan(scene, output, resolved.model_copy(update={"concurrency": workers}))
     orchestrator, board = RenderOrchestrator(executor, limiter), Board(plan, resolve_began=began)
-    return await reporting(lambda: orchestrator._carry_out(plan, board, trace), board, on_progress)
+
+    async def carry_out() -> RenderResult:
+        try:
+            return await orchestrator._carry_out(plan, board, trace)
+        except CaptureUnavailable as error:
+            if options.capture != "auto" or resolved.capture != "raw":
+                raise
+            _log.warning("all frames are taken by BeginFrame instead", reason=str(error))
+            again = without_raw(plan, str(error))
+        return await orchestrator._carry_out(again, board, trace)
+
+    return await reporting(carry_out, board, on_progress)
+
+
+def without_raw(plan: RenderPlan, reason: str) -> RenderPlan:
+    """The same plan, but with frames by BeginFrame."""
+    environment = plan.options.environment
+    assert environment is not None
+    notes = (*environment.notes, f"frames are not taken raw after all: {reason}")
+    update = {"capture": "beginframe", "environment": environment.model_copy(update={"notes": notes})}
+    return replan(plan, plan.options.model_copy(update=update))
 
 
 def trace_of(plan: RenderPlan) -> Path | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 import asyncrender as ar
+from asyncrender.browser import images
 from asyncrender.browser.capture import open_capture
 from asyncrender.browser.recorder import ROUNDING_SECONDS, Recorder
 from asyncrender.errors import CaptureUnavailable, InvalidOption
 from asyncrender.plan import complete, scene_url
 from asyncrender.resolve import _unfit_for_raw
-from frames import LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
+from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
 from frames import html as answer_html
 
 pytestmark = pytest.mark.anyio
@@ -195,7 +199,7 @@ async def test_auto_says_which_way_it_takes_and_why(tmp_path: Path) -> None:
 
 async def test_raw_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match=r"capture.*raw.*yuv420p.*bgr0"):
-        await ar.resolve(SCENES / "css.html", tmp_path / "out.mkv", small(capture="raw"))
+        await ar.resolve(SCENES / "css.html", tmp_path / "out.mkv", small(capture="raw", video=LOSSLESS))
 
 
 async def test_a_page_that_forbids_it_is_rendered_without(tmp_path: Path) -> None:
@@ -227,3 +231,70 @@ def test_which_frame_is_whose(tmp_path: Path) -> None:
     recorder._take(b"1", 1.1)
     recorder._take(b"3", 3.0 + ROUNDING_SECONDS)
     assert [picture._data for picture in (first, second, third)] == [b"1", b"1", b"3"]
+
+
+def image(kind: str, *, moving: bool) -> bytes:
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue", "lime")]
+    out = io.BytesIO()
+    more = {"save_all": True, "append_images": frames[1:], "duration": 100, "loop": 0} if moving else {}
+    frames[0].save(out, kind, **more)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "moving"), [("GIF", True), ("WEBP", True), ("PNG", True), ("WEBP", False), ("PNG", False)]
+)
+def test_which_images_move(kind: str, moving: bool) -> None:
+    assert images.moves(image(kind, moving=moving)) == moving
+
+
+PLACES = {
+    "element": "<img src=image>",
+    "background": "<style>body { background: url(image) }</style>",
+    "late": "<script>setTimeout(() => { document.body.append(Object.assign(new Image(), {src: 'image'})); "
+    "}, 200)</script>",
+    "data": "<img src='data:image/gif;base64,DATA'>",
+    "blob": "<script>fetch('image').then(answer => answer.blob()).then(blob => { document.body.append("
+    "Object.assign(new Image(), {src: URL.createObjectURL(blob)})); })</script>",
+    "frame": "<iframe srcdoc='<img src=image>'></iframe>",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_an_animated_image_ends_raw_for_the_whole_film(place: str, tmp_path: Path) -> None:
+    data = image("GIF", moving=True)
+    (tmp_path / "image").write_bytes(data)
+    text = PLACES[place].replace("DATA", base64.b64encode(data).decode())
+    (tmp_path / "scene.html").write_text(f"<!doctype html><body>{text}")
+    seen: list[ar.Progress] = []
+    options = small(video=LOSSLESS_420, concurrency=2)
+    result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", options, on_progress=seen.append)
+    assert {chunk.capture for chunk in result.chunks} == {"beginframe"}
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    asked = small(capture="raw")
+    with pytest.raises(CaptureUnavailable, match="is an animation"):
+        await ar.render(tmp_path / "scene.html", tmp_path / "raw.mkv", asked)
+
+
+async def test_a_still_image_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "image.webp").write_bytes(image("WEBP", moving=False))
+    (tmp_path / "scene.html").write_text("<!doctype html><body><img src=image.webp>")
+    await film(tmp_path / "scene.html", tmp_path / "out.mkv", capture="raw", frame_count=2)
+
+
+async def test_no_frame_is_left_out_of_a_long_animation_that_turns(tmp_path: Path) -> None:
+    """Chromium would take it for a film, and leave out those frames in which something else changes."""
+    text = """<style>body { margin: 0 } i { position: absolute; width: 20px; height: 20px }</style><body><script>
+      const bits = [...'12345678'].map((_, at) => document.body.appendChild(document.createElement('i')));
+      bits.forEach((bit, at) => { bit.style.cssText = `left: ${at * 20}px; top: ${at % 2 * 40}px`; });
+      const show = () => {
+        bits.forEach((bit, at) => { bit.style.background = window.asyncrender.frame >> at & 1 ? '#fff' : '#000'; });
+        requestAnimationFrame(show);
+      };
+      requestAnimationFrame(show);</script>"""
+    await film(ar.Html(text), tmp_path / "out.mkv", capture="raw", frame_count=256, fps=60)
+    for frame, (luma, _, _) in enumerate(raw_frames(tmp_path / "out.mkv", 160, 90)):
+        found = sum(1 << bit for bit in range(8) if luma[10 + bit % 2 * 40, bit * 20 + 10] > 128)
+        assert found == frame

@@ -36,8 +36,9 @@ FILM_FRAMES = 20
 SMALLEST_TICK_MS = 0.001
 """The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
 
-RECORDED_TICK_MS = 1.25
-"""Of frames closer than a millisecond some would not be recorded (media/capture/content/video_capture_oracle.cc)."""
+RECORDED_TICK_MS = 300.0
+"""Chromium takes frames that are closer than 250 ms for an animation, if there are enough of them, and then hands out
+those in which the same part changes, but not the others (media/capture/content/animated_content_sampler.cc)."""
 
 
 class PngPicture:
@@ -133,7 +134,7 @@ class BeginFrame:
         if frame is None:
             return None
         if self._zero is None:
-            self._zero = math.ceil(self._ticks + RECORDED_TICK_MS)
+            self._zero = math.ceil(self._ticks + SMALLEST_TICK_MS)
         return self._zero + frame * self._interval_ms
 
     async def _first_drawing(self) -> None:
@@ -156,26 +157,34 @@ class BeginFrame:
 
 
 class Raw(BeginFrame):
-    """The compositor's frames as a recorder gets them. They are on their way while the page moves on."""
+    """The compositor's frames as a recorder gets them. They are on their way while the page moves on.
 
-    def __init__(self, page: Page, interval_ms: float, recorder: Recorder) -> None:
-        super().__init__(page, interval_ms)
+    Frames are RECORDED_TICK_MS apart, however long they last: the page's time is not the compositor's. What moves by the
+    latter, animated images, the recorder refuses.
+    """
+
+    def __init__(self, page: Page, recorder: Recorder) -> None:
+        super().__init__(page, RECORDED_TICK_MS)
         self._recorder = recorder
         self._last: RawPicture | None = None
         """The last frame that was drawn, be it for a picture or not."""
 
     async def draw(self, frame: int | None = None) -> None:
-        await self._record(self._ticks_of(frame))
+        """Two frames are on their way at the most."""
+        known = not self._recorder.on or await self._recorder.arrived(all_but=1)
+        await self._frame({})
+        if not known:
+            await self._draw_anew()
 
     async def take(self, frame: int | None = None) -> Picture:
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)
             self._step_ms = RECORDED_TICK_MS
-        ticks = self._ticks_of(frame)
-        if self._page.films_in_picture:  # and then, half a frame later, the one that counts
-            await self._films_arrive(None if ticks is None else ticks - self._interval_ms / 2)
-        await self._record(ticks)
+        self._recorder.check()
+        if self._page.films_in_picture:  # and then the one that counts
+            await self._films_arrive(None)
+        await self.draw()
         if self._last is None:
             await self._draw_anew()
         assert self._last is not None
@@ -183,13 +192,6 @@ class Raw(BeginFrame):
 
     async def settle(self) -> None:
         if not await self._recorder.arrived():
-            await self._draw_anew()
-
-    async def _record(self, ticks: float | None) -> None:
-        """Draw; two frames are on their way at the most."""
-        known = not self._recorder.on or await self._recorder.arrived(all_but=1)
-        await self._frame({}, ticks)
-        if not known:
             await self._draw_anew()
 
     async def _draw_anew(self) -> None:

@@ -115,7 +115,7 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
             return Screenshot(page)
         case "raw":
             opening = open_recorder(page, options, profile=browser.profile)
-            return Raw(page, interval_ms, await stack.enter_async_context(opening))
+            return Raw(page, await stack.enter_async_context(opening))
         case _:
             return BeginFrame(page, interval_ms)
 

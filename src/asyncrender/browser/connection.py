@@ -6,7 +6,7 @@ The seam to the DevTools protocol; it knows nothing of pages or frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -90,7 +90,11 @@ class Connection:
             with contextlib.suppress(CallFailed, BrowserCrashed):
                 await self.call(method, params, session)
 
-        self._tasks.start_soon(ask)
+        self.begin(ask)
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something beside, for as long as the connection is open. What it raises ends the connection."""
+        self._tasks.start_soon(work)
 
     def abandon(self, session: str) -> None:
         """Fail what is pending in a session that will never answer: its renderer died."""

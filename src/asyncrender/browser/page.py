@@ -5,12 +5,16 @@ It knows what the page waits for and what it threw; how a picture is taken belon
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
 
+from asyncrender.browser import images
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import (
@@ -81,6 +85,9 @@ class Page:
         self._crashed: str | None = None
         self._foreign: set[int] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
+        self._images: set[str] = set()
+        self.look_at_image: Callable[[str, bytes], None] | None = None
+        """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
         self.films_in_picture = 0
         """0: none; 1: some; 2: one that has just come into view."""
         self.warnings: list[str] = []
@@ -270,7 +277,7 @@ class Page:
         return {
             "Network.requestWillBeSent": self._request_begins,
             "Network.responseReceived": self._response_begins,
-            "Network.loadingFinished": lambda event: self._request_ends(event["requestId"]),
+            "Network.loadingFinished": lambda event: self._loaded(event["requestId"]),
             "Network.loadingFailed": self._request_fails,
             "Runtime.exceptionThrown": lambda event: self._thrown.append(_stack(event["exceptionDetails"])),
             "Runtime.bindingCalled": self._bound,
@@ -300,10 +307,31 @@ class Page:
                 self._refused = f"HTTP {response['status']} {response.get('statusText', '')}".strip()
         elif response["status"] >= 400:
             self.warn(f"{response['url']} is missing: HTTP {response['status']}")
+        if self.look_at_image and event["type"] == "Image" and response["mimeType"] not in images.STILL_TYPES:
+            self._images.add(event["requestId"])
+            self._pending.setdefault(event["requestId"], _Request(response["url"], event["loaderId"]))
         if response.get("mimeType") == "image/gif" and self._options.capture == "screenshot":
             self.warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
         if response.get("mimeType") == "text/event-stream":
             self._request_ends(event["requestId"])
+
+    def _loaded(self, request: str) -> None:
+        if request in self._images:
+            self._connection.begin(partial(self._look, request))
+        else:
+            self._request_ends(request)
+
+    async def _look(self, request: str) -> None:
+        """The request counts as pending until then."""
+        self._images.discard(request)
+        try:
+            with contextlib.suppress(CallFailed, BrowserCrashed):  # the document has left
+                body = await self.call("Network.getResponseBody", {"requestId": request})
+                data = base64.b64decode(body["body"]) if body["base64Encoded"] else body["body"].encode()
+                if self.look_at_image is not None:
+                    self.look_at_image(self._pending[request].url if request in self._pending else "", data)
+        finally:
+            self._request_ends(request)
 
     def _request_ends(self, request: str) -> None:
         self._pending.pop(request, None)

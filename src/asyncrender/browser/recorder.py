@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 
+from asyncrender.browser import images
 from asyncrender.browser.page import CONTROL, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
 from asyncrender.specs import RenderOptions
@@ -40,6 +41,9 @@ ARRIVAL_SECONDS = 0.1
 
 ROUNDING_SECONDS = 0.0001
 """Of the times that Chromium gives. Between two frames there is more."""
+
+ADDRESS_CHARS = 200
+"""A data: URL in a message would bury it."""
 
 LOOK_SECONDS = 0.25
 """How often, while a frame is awaited, it is looked whether the browser still lives."""
@@ -123,11 +127,15 @@ class Recorder:
                 return False
         return True
 
+    def look_at_image(self, address: str, data: bytes) -> None:
+        if images.moves(data):
+            self._fault = f"{address[:ADDRESS_CHARS]} is an animation, which would move by another clock"
+
     def check(self) -> None:
         """Raise if no frame will ever come."""
         self._page.check_browser()
         if self._fault is not None:
-            raise CaptureUnavailable(f"{self._page.label} can no longer be recorded: {self._fault}")
+            raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {self._fault}")
 
     def written(self, payload: str) -> None:
         """The page's word that a frame lies in the file."""
@@ -167,6 +175,7 @@ class Recorder:
 async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) -> AsyncIterator[Recorder]:
     """Prepare a tab, in which nothing is loaded yet, for its recording."""
     recorder = Recorder(page, profile, options, mark=secrets.token_hex(16))
+    page.look_at_image = recorder.look_at_image
     page.bind(WRITTEN, recorder.written)
     await page.call("Runtime.addBinding", {"name": WRITTEN})
     await page.call("Page.setBypassCSP", {"enabled": True})

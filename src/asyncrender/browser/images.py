@@ -1,0 +1,24 @@
+"""Whether an image moves by itself. Only its first bytes are looked at; in doubt it does. Pure.
+
+Sources: the specifications of GIF89a, WebP (RIFF container), PNG (acTL, third edition) and AVIF (image sequences).
+"""
+
+from __future__ import annotations
+
+STILL_TYPES = ("image/jpeg", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon")
+"""Media types that need no look. (Browsers find out what an image of an unknown type is, so such may move.)"""
+
+HEAD_BYTES = 64
+"""WebP and AVIF tell in their first boxes."""
+
+
+def moves(data: bytes) -> bool:
+    """Whether it is an animation. Every GIF counts as one: what it is shows only in its last byte."""
+    head = data[:HEAD_BYTES]
+    if data.startswith(b"GIF8"):
+        return True
+    if data.startswith(b"RIFF"):
+        return b"ANIM" in head
+    if data.startswith(b"\x89PNG"):
+        return b"acTL" in data[: max(0, data.find(b"IDAT"))]
+    return b"avis" in head
