@@ -159,8 +159,8 @@ class BeginFrame:
 class Raw(BeginFrame):
     """The compositor's frames as a recorder gets them. They are on their way while the page moves on.
 
-    Frames are RECORDED_TICK_MS apart, however long they last: the page's time is not the compositor's. What moves by the
-    latter, animated images, the recorder refuses.
+    Frames are RECORDED_TICK_MS apart, however long they last: the page's time is not the compositor's. Animated images,
+    which move by the latter, the recorder refuses.
     """
 
     def __init__(self, page: Page, recorder: Recorder) -> None:
