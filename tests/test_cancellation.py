@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 30
 """Far more than TERM's and KILL's grace together."""
 
+VANISH_SECONDS = 2.0
+"""Of killed processes, on a busy machine."""
+
 LONG = {"frame_count": 4000, "concurrency": 2}
 
 
@@ -29,7 +33,11 @@ def children(name: str) -> list[psutil.Process]:
 
 
 def alive() -> list[str]:
-    return [str(child.name()) for child in children("chrom") + children("ffmpeg") + children("ffprobe")]
+    """Our own children are buried when a call returns; theirs are killed by then, and vanish a moment later."""
+    until = time.monotonic() + VANISH_SECONDS
+    while (found := children("chrom") + children("ffmpeg") + children("ffprobe")) and time.monotonic() < until:
+        time.sleep(0.01)
+    return [str(child.name()) for child in found]
 
 
 def once(frames: int, act: Callable[[], object]) -> Callable[[ar.Progress], None]:
