@@ -56,8 +56,8 @@ class _Tree:
             for process in [root, *root.children(recursive=True)]:
                 with suppress(psutil.Error):  # it ended meanwhile
                     key, times = (process.pid, process.create_time()), process.cpu_times()
-                    known = self.cpu.get(key)
-                    self.cpu[key] = (known[0] if known else self.kind(process), times.user + times.system)
+                    # asked each time: a process may have been a shell before it became what it is
+                    self.cpu[key] = (self.kind(process), times.user + times.system)
                     if memory:
                         used += process.memory_full_info().pss
         self.peak = max(self.peak, used)
