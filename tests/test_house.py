@@ -35,19 +35,8 @@ FLOORS = (
 
 DOORS = {"__init__", "browser.__init__", "executors.__init__", "media.__init__"}
 
-PURE = {
-    "errors",
-    "specs",
-    "formats",
-    "plan",
-    "progress",
-    "trace",
-    "browser.images",
-    "browser.wire",
-    "media.film",
-    "media.graphs",
-}
-PURE |= {"media.soundgraph"}
+PURE = {"errors", "specs", "formats", "plan", "progress", "trace", "browser.wire", "media.film", "media.graphs"}
+PURE |= {"browser.images", "media.soundgraph"}
 IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "subprocess", "tempfile", "time", "trio"}
 
 ONLY_IN = {

@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from asyncrender import formats
 from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
-from asyncrender.browser.page import CONTROL
+from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS
 from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, single_error
 from asyncrender.log import get_logger
 from asyncrender.media.decode import open_decoder
@@ -39,9 +39,6 @@ Emit = Callable[[Event], None]
 OnFinished = Callable[[RenderChunk, Sidecar, float], None]
 Sources = dict[str, SoundSource | None]
 """What the page's media URLs stand for, looked at once; None: nothing that can be heard."""
-
-URL_SHOWN_CHARS = 200
-"""A data: URL in a message would bury it."""
 
 _log = get_logger("asyncrender.chunk")
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from asyncrender.errors import InvalidOption
 
+RAW_FORMAT = "yuv420p"
+"""What Chromium hands out raw (I420)."""
+
 YUV_8 = ("yuv420p", "yuv422p", "yuv444p")
 YUV_10 = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
 

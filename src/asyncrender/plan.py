@@ -23,9 +23,6 @@ DEFAULT_WIDTH = 1920
 DEFAULT_HEIGHT = 1080
 DEFAULT_FPS = Fraction(30)
 
-RAW_FORMAT = "yuv420p"
-"""What the browser hands out raw."""
-
 MOST_RAW_FPS = 240
 """Frames that the browser hands out are a millisecond apart at the least; some air is left for what lies between."""
 
@@ -145,8 +142,8 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
 
 def unfit_for_raw(video: VideoOptions, fps: Fraction) -> str | None:
     """Why such a film cannot be made of raw frames; None if it can."""
-    if video.pixel_format != RAW_FORMAT:
-        return f"they are {RAW_FORMAT}, and the film shall be {video.pixel_format}"
+    if video.pixel_format != formats.RAW_FORMAT:
+        return f"they are {formats.RAW_FORMAT}, and the film shall be {video.pixel_format}"
     if fps > MOST_RAW_FPS:
         return f"the browser hands out {MOST_RAW_FPS} a second, and the film shall have {float(fps):g}"
     return None

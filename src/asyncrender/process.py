@@ -73,7 +73,7 @@ class Pipe:
             except BlockingIOError:
                 await anyio.wait_readable(self._fd)
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         await anyio.lowlevel.checkpoint()
         left = memoryview(data)
         while left:

@@ -191,7 +191,7 @@ def choose_concurrency(options: RenderOptions, cores: int, memory: int) -> tuple
     if options.concurrency is not None:
         return options.concurrency, f"{options.concurrency} workers were asked for"
     by_frames = (options.frame_count or 1) // FRAMES_PER_WORKER
-    by_cores = -(-cores // CORES_PER_RAW_WORKER) if options.capture == "raw" else cores
+    by_cores = math.ceil(cores / CORES_PER_RAW_WORKER) if options.capture == "raw" else cores
     workers = max(1, min(by_cores, memory // WORKER_BYTES, by_frames, 1024))
     return workers, f"{workers} workers: {cores} cores, {memory >> 20} MB free, {options.frame_count} frames"
 

@@ -66,7 +66,7 @@ class Camera(Protocol):
         """Let the browser draw, without a picture. `frame` sets the time; without it none passes to speak of."""
 
     async def take(self, frame: int | None = None) -> Picture:
-        """Let the browser draw, and take a picture: the last one again, if nothing has changed since."""
+        """Let the browser draw, and take a picture; it may be the last one, if nothing has changed since."""
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come."""
@@ -79,7 +79,7 @@ class BeginFrame:
     """
 
     def __init__(self, page: Page, interval_ms: float) -> None:
-        self._page, self._interval_ms, self._step_ms = page, interval_ms, SMALLEST_TICK_MS
+        self._page, self._interval_ms = page, interval_ms
         self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
         self._zero: float | None = None
         self._drawn = False
@@ -88,6 +88,11 @@ class BeginFrame:
         self._shown: PngPicture | None = None
         self._still = False
         """The last two pictures were the same, so that asking first whether anything changes is worth a frame."""
+
+    @property
+    def _step_ms(self) -> float:
+        """From one drawing to the next at the least."""
+        return SMALLEST_TICK_MS
 
     def renew(self) -> None:
         self._drawn = False
@@ -106,9 +111,10 @@ class BeginFrame:
                 return self._shown
         data = await self._screenshot(ticks)
         self._still = self._shown is not None and data == self._shown.data
-        if self._shown is None or not self._still:
+        if not self._still:
             self._shown = PngPicture(data)
         self._stale = False
+        assert self._shown is not None
         return self._shown
 
     async def settle(self) -> None:
@@ -169,6 +175,10 @@ class Raw(BeginFrame):
         self._last: RawPicture | None = None
         """The last frame that was drawn, be it for a picture or not."""
 
+    @property
+    def _step_ms(self) -> float:
+        return RECORDED_TICK_MS if self._recorder.on else SMALLEST_TICK_MS
+
     async def draw(self, frame: int | None = None) -> None:
         """Two frames are on their way at the most."""
         known = not self._recorder.on or await self._recorder.arrived(all_but=1)
@@ -180,7 +190,6 @@ class Raw(BeginFrame):
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)
-            self._step_ms = RECORDED_TICK_MS
         self._recorder.check()
         if self._page.films_in_picture:  # and then the one that counts
             await self._films_arrive(None)
@@ -222,7 +231,6 @@ class Screenshot:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._shown: PngPicture | None = None
 
     def renew(self) -> None:
         pass
@@ -232,10 +240,7 @@ class Screenshot:
 
     async def take(self, frame: int | None = None) -> Picture:
         reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
-        data = bytes(reply["data"])
-        if self._shown is None or data != self._shown.data:
-            self._shown = PngPicture(data)
-        return self._shown
+        return PngPicture(bytes(reply["data"]))
 
     async def settle(self) -> None:
         pass

@@ -109,7 +109,6 @@ async def _tab(browser: Browser, options: RenderOptions, address: str, server: S
 
 async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: AsyncExitStack) -> Camera:
     assert options.fps is not None
-    interval_ms = float(1000 / options.fps)
     match options.capture:
         case "screenshot":
             return Screenshot(page)
@@ -117,7 +116,7 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
             opening = open_recorder(page, options, profile=browser.profile)
             return Raw(page, await stack.enter_async_context(opening))
         case _:
-            return BeginFrame(page, interval_ms)
+            return BeginFrame(page, float(1000 / options.fps))
 
 
 @asynccontextmanager

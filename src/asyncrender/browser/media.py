@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,7 +25,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser.connection import CallFailed
-from asyncrender.browser.page import CONTROL, OWN_ORIGIN, Page
+from asyncrender.browser.page import OWN_ORIGIN, URL_SHOWN_CHARS, Page
 from asyncrender.browser.server import ORIGIN, SceneServer
 from asyncrender.errors import NO_SPACE, AsyncRenderError, BrowserCrashed, InvalidOption, disk_error, single_error
 from asyncrender.log import get_logger
@@ -44,9 +43,6 @@ ANSWERED_AT_ONCE = 16
 
 PIECE_BYTES = 3 << 20
 """One piece of a blob on its way out of the page: DevTools leaves out bodies that are far larger."""
-
-LABEL_CHARS = 200
-"""A data: URL in a warning would bury it."""
 
 _log = get_logger("asyncrender.media")
 
@@ -74,7 +70,7 @@ class Films:
         Raises InvalidOption for any other.
         """
         if name not in self._files:
-            raise InvalidOption("source", name[:LABEL_CHARS], "no media element of the page could open it")
+            raise InvalidOption("source", name[:URL_SHOWN_CHARS], "no media element of the page could open it")
         return self._files[name]
 
     async def answer(self, event: dict[str, Any]) -> None:
@@ -151,7 +147,7 @@ class Films:
                 await in_thread(partial(_download, name, file, self._seconds), stoppable=True)
                 self._files[name] = file
             else:
-                raise InvalidOption("source", name[:LABEL_CHARS], "it has to be an http, https, blob or data URL")
+                raise InvalidOption("source", name[:URL_SHOWN_CHARS], "it has to be an http, https, blob or data URL")
 
 
 def _download(url: str, file: Path, seconds: float) -> None:
@@ -180,7 +176,7 @@ async def open_films(
             page.listen("Fetch.requestPaused", ask)
             await page.call("Fetch.enable", {"patterns": [{"urlPattern": f"{OWN_ORIGIN}/*"}]})
             await page.call("Page.setBypassCSP", {"enabled": True})
-            await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(options, endpoint)})
+            await page.add_script("media.js", _config(options, endpoint))
             try:
                 yield films
             finally:
@@ -218,13 +214,11 @@ async def _questions(films: Films) -> AsyncIterator[tuple[TaskGroup, Callable[[d
             yield tasks, ask
 
 
-def _script(options: RenderOptions, endpoint: str) -> str:
-    source = resources.files(__package__).joinpath("media.js").read_text(encoding="utf-8")
+def _config(options: RenderOptions, endpoint: str) -> dict[str, Any]:
     assert options.fps is not None
-    config = {
+    return {
         "endpoint": endpoint,
         "stepMs": float(1000 / options.fps),
         "pieceBytes": PIECE_BYTES,
-        "labelChars": LABEL_CHARS,
+        "labelChars": URL_SHOWN_CHARS,
     }
-    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"

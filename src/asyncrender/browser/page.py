@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from typing import Any
 
 import anyio
@@ -85,7 +87,7 @@ class Page:
         self._crashed: str | None = None
         self._foreign: set[int] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
-        self._images: set[str] = set()
+        self._images: dict[str, str] = {}
         self.look_at_image: Callable[[str, bytes], None] | None = None
         """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
         self.films_in_picture = 0
@@ -109,6 +111,12 @@ class Page:
             if self._crashed:
                 raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.") from None
             raise
+
+    async def add_script(self, name: str, config: Mapping[str, Any]) -> None:
+        """Have a script of ours, a function of (config, CONTROL), run in every document before its own first one."""
+        source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+        script = f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
+        await self.call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
 
     def listen(self, event: str, listener: Callable[[dict[str, Any]], None]) -> None:
         """Call `listener(params)` for each such DevTools event of this page; it must not block."""
@@ -308,7 +316,7 @@ class Page:
         elif response["status"] >= 400:
             self.warn(f"{response['url']} is missing: HTTP {response['status']}")
         if self.look_at_image and event["type"] == "Image" and response["mimeType"] not in images.STILL_TYPES:
-            self._images.add(event["requestId"])
+            self._images[event["requestId"]] = response["url"]
             self._pending.setdefault(event["requestId"], _Request(response["url"], event["loaderId"]))
         if response.get("mimeType") == "image/gif" and self._options.capture == "screenshot":
             self.warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
@@ -316,20 +324,19 @@ class Page:
             self._request_ends(event["requestId"])
 
     def _loaded(self, request: str) -> None:
-        if request in self._images:
-            self._connection.begin(partial(self._look, request))
+        if (address := self._images.pop(request, None)) is not None:
+            self._connection.begin(partial(self._look, request, address))
         else:
             self._request_ends(request)
 
-    async def _look(self, request: str) -> None:
+    async def _look(self, request: str, address: str) -> None:
         """The request counts as pending until then."""
-        self._images.discard(request)
+        assert self.look_at_image is not None
         try:
             with contextlib.suppress(CallFailed, BrowserCrashed):  # the document has left
                 body = await self.call("Network.getResponseBody", {"requestId": request})
                 data = base64.b64decode(body["body"]) if body["base64Encoded"] else body["body"].encode()
-                if self.look_at_image is not None:
-                    self.look_at_image(self._pending[request].url if request in self._pending else "", data)
+                self.look_at_image(address, data)
         finally:
             self._request_ends(request)
 
@@ -344,7 +351,7 @@ class Page:
     async def _threw(self, stack: str) -> AsyncRenderError:
         """The page's error, unless it only says that a part of the browser died, which the page may know first."""
         await anyio.sleep(DEATH_SECONDS)
-        self._connection.check("a frame")
+        self.check_browser()
         return PageThrew(stack, self.label).at(frame=self._frame)
 
     def warn(self, text: str) -> None:

@@ -100,14 +100,13 @@ async def _probe(
     options: BrowserOptions, wished: CaptureName | None, unfit: str | None, launch_seconds: float
 ) -> CaptureProbe:
     """The ways from the best on, until one works; `wished`: that one, or its error."""
-    notes: list[str] = []
+    ways, notes = list(_LOOKS) if wished is None else [wished], []
     if wished is None and unfit is not None:
-        notes.append(f"frames are not taken raw: {unfit}")
-    for capture, look in _LOOKS.items():
-        if capture != wished if wished is not None else capture == "raw" and unfit is not None:
-            continue
+        ways.remove("raw")
+        notes.append(f"{_NOT_FOUND['raw']}: {unfit}")
+    for capture in ways:
         try:
-            version = await look(options, launch_seconds)
+            version = await _LOOKS[capture](options, launch_seconds)
             return CaptureProbe(capture, options, version, (*notes, _FOUND[capture]))
         except (BrowserError, TimeoutError) as error:
             if getattr(error, "returncode", None) in KILLED or capture == "screenshot":  # says nothing about ways

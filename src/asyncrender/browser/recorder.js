@@ -35,7 +35,7 @@
     worker.postMessage({readable, width, height, slots, mark}, [readable]);
     await opened;
     revokeObjectURL(source);
-    recording.track = track;
+    recording.track = track;  // lest it is collected
   };
   // Answers at once; `state` becomes "on", or the reason why not.
   window[key].record = () => {

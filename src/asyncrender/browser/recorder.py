@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images
-from asyncrender.browser.page import CONTROL, Page
+from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
 from asyncrender.specs import RenderOptions
 
@@ -41,9 +41,6 @@ ARRIVAL_SECONDS = 0.1
 
 ROUNDING_SECONDS = 0.0001
 """Of the times that Chromium gives. Between two frames there is more."""
-
-ADDRESS_CHARS = 200
-"""A data: URL in a message would bury it."""
 
 LOOK_SECONDS = 0.25
 """How often, while a frame is awaited, it is looked whether the browser still lives."""
@@ -85,7 +82,7 @@ class Recorder:
     """
 
     def __init__(self, page: Page, profile: Path, options: RenderOptions, mark: str) -> None:
-        self._page, self._profile, self._mark = page, profile, mark
+        self._page, self._profile, self.mark = page, profile, mark
         self.seconds = options.timeouts.frame
         self._file = -1
         self._awaited: deque[RawPicture] = deque()
@@ -129,7 +126,7 @@ class Recorder:
 
     def look_at_image(self, address: str, data: bytes) -> None:
         if images.moves(data):
-            self._fault = f"{address[:ADDRESS_CHARS]} is an animation, which would move by another clock"
+            self._fault = f"{address[:URL_SHOWN_CHARS]} is an animation, which would move by another clock"
 
     def check(self) -> None:
         """Raise if no frame will ever come."""
@@ -164,9 +161,9 @@ class Recorder:
 
     def _open(self) -> int:
         for path in self._profile.glob("**/File System/**/*"):
-            if path.is_file() and path.stat().st_size >= len(self._mark):
+            if path.is_file() and path.stat().st_size >= len(self.mark):
                 with path.open("rb") as file:
-                    if file.read(len(self._mark)) == self._mark.encode():
+                    if file.read(len(self.mark)) == self.mark.encode():
                         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         raise CaptureUnavailable(f"{self._page.label} cannot be recorded: its file is not in the browser's profile")
 
@@ -179,18 +176,11 @@ async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) ->
     page.bind(WRITTEN, recorder.written)
     await page.call("Runtime.addBinding", {"name": WRITTEN})
     await page.call("Page.setBypassCSP", {"enabled": True})
-    await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(options, recorder._mark)})
+    size = {"width": options.width, "height": options.height}
+    writer = resources.files(__package__).joinpath("writer.js").read_text(encoding="utf-8")
+    config = {**size, "slots": SLOTS, "mark": recorder.mark, "writer": writer, "written": WRITTEN}
+    await page.add_script("recorder.js", config)
     try:
         yield recorder
     finally:
         recorder.close()
-
-
-def _script(options: RenderOptions, mark: str) -> str:
-    source, writer = (resources.files(__package__).joinpath(f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
-    size = {"width": options.width, "height": options.height}
-    config = {**size, "slots": SLOTS, "mark": mark, "writer": writer, "written": WRITTEN}
-    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
-
-
-_SCRIPTS = ("recorder", "writer")

@@ -5,11 +5,10 @@ It knows DevTools' domains; what is loaded into the tab, and when, is the page's
 
 from __future__ import annotations
 
-import json
-from importlib import resources
+from typing import Any
 
 from asyncrender.browser.launch import Browser
-from asyncrender.browser.page import ANNOUNCE, CONTROL, Page
+from asyncrender.browser.page import ANNOUNCE, Page
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.specs import RenderOptions
 
@@ -48,16 +47,16 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     if server is not None:
         cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
         await page.call("Network.setCookie", cookie)
+    config = _config(options)
     for script in SCRIPTS:
-        await page.call("Page.addScriptToEvaluateOnNewDocument", {"source": _script(script, options)})
+        await page.add_script(script, config)
     return page
 
 
-def _script(name: str, options: RenderOptions) -> str:
-    source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _config(options: RenderOptions) -> dict[str, Any]:
     rate, length = options.fps, options.composition_duration
     assert rate is not None
-    config = {
+    return {
         "rate": [rate.numerator, rate.denominator],
         "fps": float(rate),
         "width": options.width,
@@ -69,4 +68,3 @@ def _script(name: str, options: RenderOptions) -> str:
         "requestSeconds": options.timeouts.request,
         "announce": ANNOUNCE,
     }
-    return f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"

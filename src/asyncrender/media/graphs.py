@@ -46,9 +46,6 @@ RGB = ("bgr0",)
 
 TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
-RAW_FORMAT = "yuv420p"
-"""What Chromium hands out (I420)."""
-
 FROM_RAW = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
 """Chromium converts with the matrix of BT.601 (libyuv's ARGBToI420), whatever it says. A tenth of TO_BT709's time."""
 
@@ -70,7 +67,7 @@ def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str)
     """
     video, fps = options.video, rate(options)
     raw = options.capture == "raw"
-    size = ["-pixel_format", RAW_FORMAT, "-video_size", f"{options.width}x{options.height}"]
+    size = ["-pixel_format", formats.RAW_FORMAT, "-video_size", f"{options.width}x{options.height}"]
     form = ["-f", "rawvideo", *size] if raw else ["-f", "image2pipe", "-c:v", "png"]
     return [
         *(ffmpeg, *QUIET, "-y", *form, "-framerate", decimal_or_ratio(fps), "-i", "pipe:0"),
