@@ -103,7 +103,14 @@ class Recorder:
                 await anyio.sleep(POLL_SECONDS)
         if state != "on":
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {state}")
+        await self._move_out_of_sight()
         self._file = self._open()
+
+    async def _move_out_of_sight(self) -> None:
+        """Move the tab beside its window: what nobody looks at but the recorder is drawn once a frame, not twice."""
+        window = await self._page.call("Browser.getWindowForTarget")
+        bounds = {"left": -window["bounds"]["width"], "top": 0}
+        await self._page.call("Browser.setWindowBounds", {"windowId": window["windowId"], "bounds": bounds})
 
     def expect(self) -> RawPicture:
         """The frame that the browser is about to be asked for."""
