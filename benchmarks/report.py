@@ -104,11 +104,12 @@ def standings(results: dict[str, Any]) -> dict[tuple[str | None, str], list[tupl
 def ratios(results: dict[str, Any]) -> dict[tuple[str, str, str], float]:
     """(class, scene, peer): our throughput ÷ the peer's, the median over the rounds, each within its own round."""
     good = [one for one in map(_with_figures, results["contests"]) if one["fault"] is None and one["ranked"]]
-    fps = {(one["group"], one["scene"], one["round"], one["renderer"]): one["fps"] for one in good}
+    speeds = medians(good, ("group", "scene", "round", "renderer"))
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for (group, scene, number, renderer), speed in fps.items():
-        if renderer != OURS and (group, scene, number, OURS) in fps:
-            found[group, scene, renderer].append(fps[group, scene, number, OURS] / speed)
+    for (group, scene, number, renderer), speed in speeds.items():
+        ours = speeds.get((group, scene, number, OURS))
+        if renderer != OURS and ours is not None:
+            found[group, scene, renderer].append(ours["fps"] / speed["fps"])
     return {which: statistics.median(some) for which, some in found.items()}
 
 

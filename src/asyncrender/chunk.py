@@ -167,6 +167,7 @@ async def _encode(
                     data = await picture.read()
                 with work.encoder_lane.slice("write", frame=frame, bytes=len(data)):
                     await encoder.write(data)
+                picture.check_intact()
             written += 1
             work.emit(FrameWritten(chunk.id, written, time.monotonic()))
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -53,6 +54,25 @@ POLL_SECONDS = 0.02
 _log = get_logger("asyncrender.process")
 
 
+@dataclass(frozen=True)
+class FilePart:
+    """`size` bytes of an open file, from `at` on. They have to stay as they are until they are sent, and read."""
+
+    fd: int
+    at: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bytes__(self) -> bytes:
+        """Raises EOFError if the file ends before."""
+        data = os.pread(self.fd, self.size, self.at)
+        if len(data) < self.size:
+            raise EOFError(f"of {self.size} bytes only {len(data)} are there")
+        return data
+
+
 class Pipe:
     """Our end of a child's pipe. `receive` returns b"" at the end; `send` raises BrokenPipeError when nobody reads."""
 
@@ -66,21 +86,44 @@ class Pipe:
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     async def receive(self, max_bytes: int = PIPE_BYTES) -> bytes:
-        await anyio.lowlevel.checkpoint()
+        waited = False
         while True:
             try:
-                return os.read(self._fd, max_bytes)
+                data = os.read(self._fd, max_bytes)
             except BlockingIOError:
                 await anyio.wait_readable(self._fd)
+                waited = True
+            else:
+                if not waited:  # others shall have their turn
+                    await anyio.lowlevel.checkpoint()
+                return data
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | memoryview | FilePart) -> None:
+        """A part of a file goes without a copy, where that can be had, if it is so large that it displaces the last."""
         await anyio.lowlevel.checkpoint()
+        if isinstance(data, FilePart):
+            if sys.platform == "linux" and len(data) >= PIPE_BYTES:
+                await self._splice(data)
+                return
+            data = bytes(data)
         left = memoryview(data)
         while left:
             try:
                 left = left[os.write(self._fd, left) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._fd)
+
+    async def _splice(self, part: FilePart) -> None:
+        at, end = part.at, part.at + part.size
+        while at < end:
+            try:
+                moved = os.splice(part.fd, self._fd, end - at, offset_src=at)
+            except BlockingIOError:
+                await anyio.wait_writable(self._fd)
+                continue
+            if not moved:
+                raise EOFError(f"of {part.size} bytes only {at - part.at} are there")
+            at += moved
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -17,9 +17,10 @@ from PIL import Image
 import asyncrender as ar
 from asyncrender.browser import images
 from asyncrender.browser.capture import open_capture
-from asyncrender.browser.recorder import ROUNDING_SECONDS, Recorder
+from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, Recorder, Written
 from asyncrender.errors import CaptureUnavailable, InvalidOption
 from asyncrender.plan import complete, scene_url
+from asyncrender.process import FilePart
 from asyncrender.resolve import _unfit_for_raw
 from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
 from frames import html as answer_html
@@ -226,11 +227,23 @@ def test_which_frame_is_whose(tmp_path: Path) -> None:
     recorder = Recorder(_Page(), tmp_path, complete(small(), "x.mkv"), "mark")  # type: ignore[arg-type]
     first, second, third = (recorder.expect() for _ in range(3))
     first.asked, second.asked, third.asked = 1.0, 2.0, 3.0
-    recorder._take(b"of nobody", 0.5)
+    of_nobody, one, three = (Written(FilePart(0, 0, 1), number) for number in range(3))
+    recorder._take(of_nobody, 0.5)
     assert not first.there.is_set()
-    recorder._take(b"1", 1.1)
-    recorder._take(b"3", 3.0 + ROUNDING_SECONDS)
-    assert [picture._data for picture in (first, second, third)] == [b"1", b"1", b"3"]
+    recorder._take(one, 1.1)
+    recorder._take(three, 3.0 + ROUNDING_SECONDS)
+    assert [picture._frame for picture in (first, second, third)] == [one, one, three]
+
+
+def test_a_frame_whose_place_was_taken_is_not_passed_off(tmp_path: Path) -> None:
+    recorder = Recorder(_Page(), tmp_path, complete(small(), "x.mkv"), "mark")  # type: ignore[arg-type]
+    picture = recorder.expect()
+    picture.fill(Written(FilePart(0, 0, 1), 0))
+    recorder.count = SLOTS - ON_THEIR_WAY
+    picture.check_intact()
+    recorder.count += 1
+    with pytest.raises(ar.BrowserStalled, match="lost before it was encoded"):
+        picture.check_intact()
 
 
 def image(kind: str, *, moving: bool) -> bytes:

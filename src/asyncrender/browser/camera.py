@@ -51,6 +51,9 @@ class PngPicture:
         """The PNG."""
         return self.data
 
+    def check_intact(self) -> None:
+        """Nobody can have changed it."""
+
 
 Picture = PngPicture | RawPicture
 """What a frame shows. Frames that show the same may share one."""

@@ -40,7 +40,7 @@ class Connection:
 
     def __init__(self, tasks: TaskGroup, to_browser: Pipe, from_browser: Pipe, last_words: Callable[[], str]) -> None:
         self._tasks, self._to, self._from, self._last_words = tasks, to_browser, from_browser, last_words
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._next_id = 0
         self._pending: dict[int, _Pending] = {}
         self._listeners: dict[tuple[str | None, str], Listener] = {}

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,18 @@ import anyio
 from asyncrender.browser import images
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
+from asyncrender.process import FilePart
 from asyncrender.specs import RenderOptions
 
 WRITTEN = "__asyncrender_written__"
 """A binding by which the page says that a frame lies in the file; gone before the page's first script."""
 
-SLOTS = 8
-"""Places for frames in the file. Two frames are on their way at the most; some may come that nobody asked for."""
+ON_THEIR_WAY = 2
+"""Frames that the browser draws or writes while those before them are encoded."""
+
+SLOTS = 12
+"""Places for frames in the file, taken in turn. Five wait for the encoder at the most, and some may come that nobody
+asked for."""
 
 BEGIN_SECONDS = 10.0
 """A recording begins within some 100 ms."""
@@ -46,30 +52,43 @@ LOOK_SECONDS = 0.25
 """How often, while a frame is awaited, it is looked whether the browser still lives."""
 
 
+@dataclass(frozen=True)
+class Written:
+    part: FilePart
+    number: int
+    """How many came before it."""
+
+
 class RawPicture:
     """A frame as I420: width × height bytes of Y, then Cb and Cr, a quarter of that each. On its way until `read`."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._data: bytes | None = None
+        self._frame: Written | None = None
         self.asked = time.monotonic()
         self.there = anyio.Event()
 
-    async def read(self) -> bytes:
-        """The bytes, once they are there. Raises BrowserCrashed, BrowserStalled, CaptureUnavailable."""
+    async def read(self) -> FilePart:
+        """Where the bytes are, once they are there. Raises BrowserCrashed, BrowserStalled, CaptureUnavailable."""
         until = anyio.current_time() + self._recorder.seconds
-        while self._data is None:
+        while self._frame is None:
             with anyio.move_on_after(LOOK_SECONDS):
                 await self.there.wait()
-            if self._data is None:
+            if self._frame is None:
                 self._recorder.check()
                 if anyio.current_time() > until:
                     late = f"within {self._recorder.seconds:g} s (timeouts.frame)"
                     raise BrowserStalled(f"The browser drew a frame and did not hand it out {late}.")
-        return self._data
+        return self._frame.part
 
-    def fill(self, data: bytes) -> None:
-        self._data = data
+    def check_intact(self) -> None:
+        """Raise BrowserStalled if what was read may be of a later frame: their places are taken in turn."""
+        assert self._frame is not None
+        if self._recorder.count + ON_THEIR_WAY > self._frame.number + SLOTS:
+            raise BrowserStalled("The browser drew so many frames that one was lost before it was encoded.")
+
+    def fill(self, frame: Written) -> None:
+        self._frame = frame
         self.there.set()
 
 
@@ -86,7 +105,9 @@ class Recorder:
         self.seconds = options.timeouts.frame
         self._file = -1
         self._awaited: deque[RawPicture] = deque()
-        self._latest: bytes | None = None
+        self._latest: Written | None = None
+        self.count = 0
+        """Of the frames that were written so far."""
         self._fault: str | None = None
 
     @property
@@ -147,19 +168,17 @@ class Recorder:
         if "failed" in told:
             self._fault = str(told["failed"])
         elif self.on:
-            data = os.pread(self._file, int(told["bytes"]), int(told["at"]))
-            if len(data) != int(told["bytes"]):
-                self._fault = "a frame was not whole"
-            else:
-                self._take(data, told["timestamp"] / 1e6 + ROUNDING_SECONDS)
+            frame = Written(FilePart(self._file, int(told["at"]), int(told["bytes"])), self.count)
+            self.count += 1
+            self._take(frame, told["timestamp"] / 1e6 + ROUNDING_SECONDS)
 
-    def _take(self, data: bytes, drawn: float) -> None:
+    def _take(self, frame: Written, drawn: float) -> None:
         """The frames asked for before `drawn` are known now: the last of them is this one."""
         due = [picture for picture in self._awaited if picture.asked <= drawn]
         for picture in due:
             self._awaited.popleft()
-            picture.fill(data if picture is due[-1] or self._latest is None else self._latest)
-        self._latest = data
+            picture.fill(frame if picture is due[-1] or self._latest is None else self._latest)
+        self._latest = frame
 
     def close(self) -> None:
         if self.on:

@@ -26,7 +26,7 @@ class Encoder:
     def pid(self) -> int:
         return self._child.pid
 
-    async def write(self, picture: bytes | memoryview) -> None:
+    async def write(self, picture: bytes | memoryview | process.FilePart) -> None:
         """Hand over the next frame, as `capture` gives it; returns when ffmpeg has taken it in.
 
         Raises ToolStalled after `timeouts.encode`, ToolFailed or DiskFull with ffmpeg's last words if it has died.
