@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-import structlog
 import typer
 from anyio.abc import TaskStatus
 from pydantic import BaseModel
@@ -148,6 +147,8 @@ def command(function: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
 
 
 def configure_logs(debug: bool) -> None:
+    import structlog  # see log
+
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.WARNING),
         processors=[

@@ -2,6 +2,7 @@
 
 structlog that nobody configured prints to standard output, and a library must not: until the application configures
 structlog (or the standard library's logging), nothing is said at all. Context bound with `bound` travels with the task.
+structlog is imported at the first word: it brings half of rich along, which `asyncrender --help` need not wait for.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from typing import Any
-
-import structlog
 
 
 class Logger:
@@ -39,6 +38,8 @@ class Logger:
         self._say(logging.ERROR, event, {**facts, "exc_info": True})
 
     def _say(self, level: int, event: str, facts: dict[str, Any]) -> None:
+        import structlog
+
         everything = {**structlog.contextvars.get_contextvars(), **self._context, **facts}
         if structlog.is_configured():
             method = logging.getLevelName(level).lower()
@@ -57,4 +58,6 @@ def get_logger(name: str) -> Logger:
 
 def bound(**context: Any) -> AbstractContextManager[None]:
     """Context for everything said within the block, also by tasks that begin in it."""
+    import structlog
+
     return structlog.contextvars.bound_contextvars(**context)

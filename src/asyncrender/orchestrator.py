@@ -91,7 +91,14 @@ class RenderOrchestrator:
 
     async def _carry_out(self, plan: RenderPlan, board: Board, trace: Path | None) -> RenderResult:
         async with traced(board, trace, f"asyncrender: {plan.final_output_file}"):
-            return await self._carry_out_stages(plan, board)
+            try:
+                return await self._carry_out_stages(plan, board)
+            except CaptureUnavailable as error:
+                if not _capture_chosen(plan):
+                    raise
+                _log.warning("all frames are taken by BeginFrame instead", reason=str(error))
+                again = without_raw(plan, str(error))
+            return await self._carry_out_stages(again, board)
 
     async def _carry_out_stages(self, plan: RenderPlan, board: Board) -> RenderResult:
         board.enter("prepare")
@@ -247,27 +254,23 @@ async def render(
         workers = await in_thread(lambda: _workers_before(plan))
         plan = RenderOrchestrator.plan(scene, output, resolved.model_copy(update={"concurrency": workers}))
     orchestrator, board = RenderOrchestrator(executor, limiter), Board(plan, resolve_began=began)
+    return await reporting(lambda: orchestrator._carry_out(plan, board, trace), board, on_progress)
 
-    async def carry_out() -> RenderResult:
-        try:
-            return await orchestrator._carry_out(plan, board, trace)
-        except CaptureUnavailable as error:
-            if options.capture != "auto" or resolved.capture != "raw":
-                raise
-            _log.warning("all frames are taken by BeginFrame instead", reason=str(error))
-            again = without_raw(plan, str(error))
-        return await orchestrator._carry_out(again, board, trace)
 
-    return await reporting(carry_out, board, on_progress)
+def _capture_chosen(plan: RenderPlan) -> bool:
+    """Whether another way of taking frames may be chosen than the plan's."""
+    environment = plan.options.environment
+    return plan.options.capture == "auto" if environment is None else environment.capture_chosen
 
 
 def without_raw(plan: RenderPlan, reason: str) -> RenderPlan:
     """The same plan, but with frames by BeginFrame."""
-    environment = plan.options.environment
-    assert environment is not None
-    notes = (*environment.notes, f"frames are not taken raw after all: {reason}")
-    update = {"capture": "beginframe", "environment": environment.model_copy(update={"notes": notes})}
-    return replan(plan, plan.options.model_copy(update=update))
+    options = plan.options.model_copy(update={"capture": "beginframe"})
+    if options.environment is not None:
+        notes = (*options.environment.notes, f"frames are not taken raw after all: {reason}")
+        found = options.environment.model_copy(update={"notes": notes})
+        options = options.model_copy(update={"environment": found})
+    return replan(plan, options)
 
 
 def trace_of(plan: RenderPlan) -> Path | None:

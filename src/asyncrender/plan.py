@@ -42,7 +42,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "timeouts": True,
     "resume": True,
     "trace": True,
-    "environment": {"notes"},
+    "environment": {"notes", "capture_chosen"},
 }
 """Options that change how a render is run, not what comes out, and why they were chosen: for the memory then free."""
 

@@ -115,6 +115,7 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         browser=probed.version,
         ffmpeg=await tool_version(ffmpeg),
         notes=(*probed.notes, why, why_preroll),
+        capture_chosen=wished is None,
     )
     _log.debug("resolved", **environment.model_dump())
     return options.model_copy(update={"preroll": preroll, "environment": environment})

@@ -192,6 +192,8 @@ class Environment(Model):
     ffmpeg: str
     notes: tuple[str, ...] = ()
     """Why each choice was made, a sentence each."""
+    capture_chosen: bool = False
+    """How frames are taken was chosen here, not asked for: where it turns out not to work, another way is taken."""
 
 
 class RenderOptions(Model):

@@ -291,6 +291,21 @@ async def test_an_animated_image_ends_raw_for_the_whole_film(place: str, tmp_pat
         await ar.render(tmp_path / "scene.html", tmp_path / "raw.mkv", asked)
 
 
+@pytest.mark.parametrize("resolved", [True, False])
+async def test_a_plan_goes_on_without_raw_wherever_it_is_carried_out(resolved: bool, tmp_path: Path) -> None:
+    (tmp_path / "image.gif").write_bytes(image("GIF", moving=True))
+    scene, output = tmp_path / "scene.html", tmp_path / "out.mkv"
+    scene.write_text("<!doctype html><body><img src=image.gif>")
+    options = small(video=LOSSLESS_420, frame_count=4)
+    if resolved:
+        options = await ar.resolve(scene, output, options)
+        assert options.capture == "raw"
+    plan = ar.RenderPlan.model_validate_json(ar.RenderOrchestrator.plan(scene, output, options).model_dump_json())
+    result = await ar.RenderOrchestrator().render(plan)
+    assert {chunk.capture for chunk in result.chunks} == {"beginframe"}
+    assert output.is_file()
+
+
 async def test_a_still_image_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "image.webp").write_bytes(image("WEBP", moving=False))
     (tmp_path / "scene.html").write_text("<!doctype html><body><img src=image.webp>")

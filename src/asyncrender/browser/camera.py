@@ -193,12 +193,12 @@ class Raw(BeginFrame):
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)
+            self._recorder.check()
+            await self._draw_anew()  # of what is there already nothing would be handed out
         self._recorder.check()
         if self._page.films_in_picture:  # and then the one that counts
             await self._films_arrive(None)
         await self.draw()
-        if self._last is None:
-            await self._draw_anew()
         assert self._last is not None
         return self._last
 

@@ -11,8 +11,6 @@ import contextlib
 import json
 import math
 import secrets
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -151,6 +149,9 @@ class Films:
 
 
 def _download(url: str, file: Path, seconds: float) -> None:
+    import urllib.error  # few pages need what takes longer than to import all the rest of this room
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (asyncrender)"})
     try:
         with urllib.request.urlopen(request, timeout=seconds) as response, file.open("wb") as out:
