@@ -283,14 +283,12 @@ class Stranger:
 
     def __init__(self, pid: int) -> None:
         self._pidfd = os.pidfd_open(pid)
+        self._end = select.poll()  # select() itself knows no descriptors beyond 1023
+        self._end.register(self._pidfd, select.POLLIN)
 
     @property
     def gone(self) -> bool:
-        if self._pidfd < 0:
-            return True
-        poll = select.poll()  # select() itself knows no descriptors beyond 1023
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._pidfd < 0 or bool(self._end.poll(0))
 
     async def wait(self) -> None:
         """Wait until it has ended."""

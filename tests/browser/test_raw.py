@@ -6,6 +6,7 @@ import base64
 import http.server
 import io
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from asyncrender.browser.capture import open_capture
 from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, Recorder, Written
 from asyncrender.errors import CaptureUnavailable, InvalidOption
 from asyncrender.plan import complete, scene_url
-from asyncrender.process import FilePart
+from asyncrender.process import FilePart, memory_of_all
 from asyncrender.resolve import _unfit_for_raw
 from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
 from frames import html as answer_html
@@ -289,6 +290,42 @@ async def test_an_animated_image_ends_raw_for_the_whole_film(place: str, tmp_pat
     asked = small(capture="raw")
     with pytest.raises(CaptureUnavailable, match="is an animation"):
         await ar.render(tmp_path / "scene.html", tmp_path / "raw.mkv", asked)
+
+
+async def test_the_page_does_not_see_that_its_tab_was_moved(tmp_path: Path) -> None:
+    options = complete(small(capture="raw"), "x.mkv")
+    page = "<script>addEventListener('visibilitychange', () => { throw 1; })</script>still"
+    async with open_capture(options, scene_url(ar.Html(page), "/"), tmp_path) as capture:
+        await capture.picture(0)
+        await capture.settle()
+        seen = "[screenX, screenY, screenLeft, screenTop, outerWidth, innerWidth, document.visibilityState]"
+        assert await capture.page.evaluate(f"[{seen}, document.hasFocus()]") == [
+            [0, 0, 0, 0, 160, 160, "visible"],
+            True,
+        ]
+
+
+@pytest.mark.soak
+async def test_memory_is_flat_over_20_000_frames(tmp_path: Path) -> None:
+    text = """<style>body { margin: 0; font: 40px sans-serif }</style><body><p></p><canvas></canvas><script>
+      const paper = document.querySelector('canvas').getContext('2d'), words = document.querySelector('p');
+      const show = time => {
+        words.textContent = time;
+        paper.fillStyle = `hsl(${time / 10}, 80%, 50%)`;
+        paper.fillRect(time % 300, 0, 20, 150);
+        requestAnimationFrame(show);
+      };
+      requestAnimationFrame(show);</script>"""
+    used: dict[int, int] = {}
+
+    def look(progress: ar.Progress) -> None:
+        if (thousand := progress.frames_done // 1000) not in used:
+            used[thousand] = sum(memory_of_all().values())
+
+    options = small(capture="raw", frame_count=20_000, width=320, height=180)
+    await ar.render(ar.Html(text), tmp_path / "out.mkv", options, on_progress=look)
+    early, late = (statistics.median(used[number] for number in some) for some in (range(2, 6), range(16, 20)))
+    assert late < 1.1 * early
 
 
 @pytest.mark.parametrize("resolved", [True, False])
