@@ -136,7 +136,8 @@ def configs(scene: str, size: str, *, quick: bool) -> list[engine.Config]:
     if size != "1080p" or quick:
         return [automatic]
     workers = [engine.Config(scene, size, workers=count) for count in (1, 2)]
-    return [*workers, automatic, engine.Config(scene, size, workers=1, capture="screenshot")]
+    slower = [engine.Config(scene, size, workers=None, capture=capture) for capture in ("beginframe", "screenshot")]
+    return [*workers, automatic, *slower]
 
 
 def say(section: str, row: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ BROWSER_FRAMES = (10, 130)
 FFMPEG_FRAMES = 60
 """Encoded alone: enough for x264's look-ahead to be worth its while."""
 
-TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-"""The conversion that asyncrender's chunks get, so that the limit is that of the same picture."""
+TO_BT709 = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
+"""What is left to convert of pictures as the compositor can hand them out, in 4:2:0 by the matrix of BT.601."""
 
 RUN_SECONDS = 600
 
@@ -84,11 +84,11 @@ def _ffmpeg_ms(film: Path, size: str, output: list[str]) -> float:
     """CPU per frame of an ffmpeg that gets raw pictures."""
     width, height = scenes.SIZES[size]
     first = ["-i", str(film), "-frames:v", str(FFMPEG_FRAMES)]
-    raw = ["ffmpeg", "-v", "error", *first, "-f", "rawvideo", "-pix_fmt", "bgr0", "pipe:1"]
-    source = ["-f", "rawvideo", "-pix_fmt", "bgr0", "-s", f"{width}x{height}", "-r", str(scenes.FPS), "-i", "pipe:0"]
+    raw = ["ffmpeg", "-v", "error", *first, "-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:1"]
+    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(scenes.FPS), "-i", "pipe:0"]
     to = [*output, os.devnull]
     with subprocess.Popen(raw, stdout=subprocess.PIPE) as feeder:
-        argv = ["ffmpeg", "-v", "error", *source, "-vf", f"{TO_YUV},format=yuv420p", *to]
+        argv = ["ffmpeg", "-v", "error", *source, "-vf", TO_BT709, *to]
         eater = subprocess.Popen(argv, stdin=feeder.stdout)
         assert feeder.stdout is not None
         feeder.stdout.close()

@@ -170,7 +170,7 @@ def document(results: dict[str, Any]) -> str:
 ENGINE_WORDS = """x264 medium, crf 18. Figures are medians without start-up: the difference of a long and a short
 render, each in a process of its own. page to ours are CPU milliseconds a frame. page: the renderer process;
 capture: the compositor's process, and the browser's, which makes PNGs; transport: what ffmpeg takes beyond
-conversion and encoding, to decode them (below zero for raw frames, whose conversion is cheaper); convert and
+conversion and encoding: to read raw frames, or to decode PNGs and convert their colours; convert and
 encode: ffmpeg alone with the same pictures raw; ours: Python. In wall time: page is the scripts and what they asked
 for, picture from asking for it until it was there. limit is what the machine could do if only drawing, conversion
 and encoding cost anything and all cores were busy with them; efficiency is fps ÷ limit."""
