@@ -7,6 +7,7 @@ nothing decoded; recorder.js and writer.js are the other half. It must not know 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images
+from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
 from asyncrender.process import FilePart
@@ -129,9 +131,10 @@ class Recorder:
 
     async def _move_out_of_sight(self) -> None:
         """Move the tab beside its window: what nobody looks at but the recorder is drawn once a frame, not twice."""
-        window = await self._page.call("Browser.getWindowForTarget")
-        bounds = {"left": -window["bounds"]["width"], "top": 0}
-        await self._page.call("Browser.setWindowBounds", {"windowId": window["windowId"], "bounds": bounds})
+        with contextlib.suppress(CallFailed):  # then it is drawn twice
+            window = await self._page.call("Browser.getWindowForTarget")
+            bounds = {"left": -window["bounds"]["width"], "top": 0}
+            await self._page.call("Browser.setWindowBounds", {"windowId": window["windowId"], "bounds": bounds})
 
     def expect(self) -> RawPicture:
         """The frame that the browser is about to be asked for."""
