@@ -78,6 +78,8 @@ class Pipe:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._waited = False
+        """The last `receive` gave others their turn, so that the next one need not."""
         os.set_blocking(fd, False)
         if sys.platform == "linux":
             import fcntl
@@ -86,17 +88,15 @@ class Pipe:
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     async def receive(self, max_bytes: int = PIPE_BYTES) -> bytes:
-        waited = False
+        if not self._waited:
+            await anyio.lowlevel.checkpoint()
+        self._waited = False
         while True:
             try:
-                data = os.read(self._fd, max_bytes)
+                return os.read(self._fd, max_bytes)
             except BlockingIOError:
                 await anyio.wait_readable(self._fd)
-                waited = True
-            else:
-                if not waited:  # others shall have their turn
-                    await anyio.lowlevel.checkpoint()
-                return data
+                self._waited = True
 
     async def send(self, data: bytes | memoryview | FilePart) -> None:
         """A part of a file goes without a copy, where that can be had, if it is so large that it displaces the last."""

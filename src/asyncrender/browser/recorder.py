@@ -56,6 +56,8 @@ LOOK_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Written:
+    """A frame that lies in the file."""
+
     part: FilePart
     number: int
     """How many came before it."""
@@ -171,9 +173,12 @@ class Recorder:
         if "failed" in told:
             self._fault = str(told["failed"])
         elif self.on:
-            frame = Written(FilePart(self._file, int(told["at"]), int(told["bytes"])), self.count)
+            part = FilePart(self._file, int(told["at"]), int(told["bytes"]))
+            if os.fstat(self._file).st_size < part.at + part.size:
+                self._fault = "a frame was not whole"
+            else:
+                self._take(Written(part, self.count), told["timestamp"] / 1e6 + ROUNDING_SECONDS)
             self.count += 1
-            self._take(frame, told["timestamp"] / 1e6 + ROUNDING_SECONDS)
 
     def _take(self, frame: Written, drawn: float) -> None:
         """The frames asked for before `drawn` are known now: the last of them is this one."""
