@@ -74,12 +74,13 @@ class FilePart:
 
 
 class Pipe:
-    """Our end of a child's pipe. `receive` returns b"" at the end; `send` raises BrokenPipeError when nobody reads."""
+    """Our end of a child's pipe. `receive` gives nothing at the end; `send` raises BrokenPipeError if nobody reads."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._waited = False
         """The last `receive` gave others their turn, so that the next one need not."""
+        self._room: bytearray | None = None
         os.set_blocking(fd, False)
         if sys.platform == "linux":
             import fcntl
@@ -87,13 +88,19 @@ class Pipe:
             with contextlib.suppress(OSError):  # the user's pipe quota is used up: the default size does too
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
-    async def receive(self, max_bytes: int = PIPE_BYTES) -> bytes:
+    async def receive(self) -> memoryview:
+        """What has come, to be used up before the next call: it all comes into the same room.
+
+        New memory for each piece, given back but for the little that was filled, would be a heap that only grows.
+        """
+        if self._room is None:
+            self._room = bytearray(PIPE_BYTES)
         if not self._waited:
             await anyio.lowlevel.checkpoint()
         self._waited = False
         while True:
             try:
-                return os.read(self._fd, max_bytes)
+                return memoryview(self._room)[: os.readv(self._fd, [self._room])]
             except BlockingIOError:
                 await anyio.wait_readable(self._fd)
                 self._waited = True

@@ -169,7 +169,7 @@ class FragmentReader:
         self._buffer = bytearray()
         self._time = 0
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
         """The samples that are complete with these bytes. Times are in ticks of the track."""
         self._buffer += data
         samples = []
