@@ -94,7 +94,7 @@ async def _live_through(work: _Worker, chunk: RenderChunk) -> None:
     _log.debug("earlier frames are lived through", chunk=chunk.id, stage="preroll", frames=frames)
     with work.browser_lane.slice("preroll", frames=frames):
         for frame in range(work.position, chunk.start_frame):
-            await work.capture.skip(frame)
+            await work.capture.skip(frame, more=True)
 
 
 def _files(work: _Worker) -> dict[str, Path]:
@@ -143,9 +143,10 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_encode, work, chunk, receive, encoder)
             async with send:
-                for frame in range(chunk.start_frame, chunk.start_frame + chunk.frame_count):
+                last = chunk.start_frame + chunk.frame_count - 1
+                for frame in range(chunk.start_frame, last + 1):
                     with _located(chunk, frame):
-                        picture = await work.capture.picture(frame)
+                        picture = await work.capture.picture(frame, more=frame < last)
                     with lane.slice("wait for the encoder", frame=frame):
                         await send.send(picture)
                     lane.reading("queue", frames=send.statistics().current_buffer_used)

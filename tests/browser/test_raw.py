@@ -60,7 +60,7 @@ async def test_frames_are_those_of_beginframe_but_for_the_rounding(scene: str, t
     size, shown = {"width": 640, "height": 480}, {}
     for capture in ("raw", "beginframe"):
         output = tmp_path / f"{capture}.mkv"
-        result = await film(SCENES / f"{scene}.html", output, capture=capture, frame_count=12, **size)
+        result = await film(SCENES / f"{scene}.html", output, capture=capture, frame_count=36, **size)
         assert {chunk.capture for chunk in result.chunks} == {capture}
         shown[capture] = raw_frames(output, **size)
     for frame, (ours, theirs) in enumerate(zip(shown["raw"], shown["beginframe"], strict=True)):
@@ -68,6 +68,31 @@ async def test_frames_are_those_of_beginframe_but_for_the_rounding(scene: str, t
         assert (off[0] > LUMA_TOLERANCE).mean() <= LUMA_OFF_SHARE, f"frame {frame}"
         assert off[0].max() <= LUMA_MOST_OFF, f"frame {frame}: luma is off by {off[0].max()}"
         assert max(plane.mean() for plane in off[1:]) <= CHROMA_MEAN_TOLERANCE, f"frame {frame}"
+
+
+WATCHED = """<style>
+  body { margin: 0; background: #fff } i { position: absolute; width: 20px; height: 20px }
+  #a { top: 0; animation: go .3s linear infinite } @keyframes go { from { left: -30px } to { left: 170px } }
+</style><i id=a></i><i id=b style="top: 30px; width: 1px; background: #00f"></i><i id=c style="top: 60px"></i><script>
+  // what the browser calls after it has laid a frame out shows in the next one
+  const paint = entries => { a.style.background = entries.at(-1).isIntersecting ? '#f00' : '#0a0'; };
+  new IntersectionObserver(paint).observe(a);
+  new ResizeObserver(([{contentRect}]) => { c.style.left = `${contentRect.width}px`; }).observe(b);
+  let turns = 0;
+  a.addEventListener('animationiteration', () => { c.style.background = `rgb(0 0 ${40 * ++turns})`; });
+  const grow = () => { b.style.width = `${(b.offsetWidth + 7) % 150}px`; requestAnimationFrame(grow); };
+  requestAnimationFrame(grow);
+</script>"""
+
+
+async def test_what_is_called_after_the_layout_comes_before_the_next_frame(tmp_path: Path) -> None:
+    """The page moves on while a frame is drawn, but not before the frame is out of its hands."""
+    shown = {}
+    for capture in ("raw", "beginframe"):
+        await film(ar.Html(WATCHED), tmp_path / f"{capture}.mkv", capture=capture, frame_count=60)
+        shown[capture] = raw_frames(tmp_path / f"{capture}.mkv", 160, 90)
+    for frame, (ours, theirs) in enumerate(zip(shown["raw"], shown["beginframe"], strict=True)):
+        assert np.abs(ours[0].astype(int) - theirs[0]).max() <= LUMA_MOST_OFF, f"frame {frame}"
 
 
 async def test_cutting_a_raw_film_changes_no_pixel(tmp_path: Path) -> None:

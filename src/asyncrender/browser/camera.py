@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import anyio
@@ -41,6 +42,10 @@ RECORDED_TICK_MS = 300.0
 those in which the same part changes, but not the others (media/capture/content/animated_content_sampler.cc)."""
 
 
+LESSONS = 8
+"""So often the page is told of our ticks, until it knows them: three are enough."""
+
+
 class PngPicture:
     """A frame as a PNG."""
 
@@ -59,16 +64,23 @@ Picture = PngPicture | RawPicture
 """What a frame shows. Frames that show the same may share one."""
 
 
+Meanwhile = Callable[[float], None] | None
+"""Called with the ticks of the frame that is about to be drawn."""
+
+
 class Camera(Protocol):
     """Made for one tab."""
 
     def renew(self) -> None:
         """There is another document in the tab now, of which nothing was drawn yet."""
 
-    async def draw(self, frame: int | None = None) -> None:
-        """Let the browser draw, without a picture. `frame` sets the time; without it none passes to speak of."""
+    async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
+        """Let the browser draw, without a picture. `frame` sets the time; without it none passes to speak of.
 
-    async def take(self, frame: int | None = None) -> Picture:
+        `meanwhile` is called if the page may move on already while it is drawn.
+        """
+
+    async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         """Let the browser draw, and take a picture; it may be the last one, if nothing has changed since."""
 
     async def settle(self) -> None:
@@ -100,10 +112,10 @@ class BeginFrame:
     def renew(self) -> None:
         self._drawn = False
 
-    async def draw(self, frame: int | None = None) -> None:
+    async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         await self._frame({}, self._ticks_of(frame))
 
-    async def take(self, frame: int | None = None) -> Picture:
+    async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         ticks = self._ticks_of(frame)
         if self._page.films_in_picture:
@@ -177,19 +189,29 @@ class Raw(BeginFrame):
         self._recorder = recorder
         self._last: RawPicture | None = None
         """The last frame that was drawn, be it for a picture or not."""
+        self._ticks_known = False
+        """The page knows which tick of its own each of ours is."""
+        self._lessons = LESSONS
+        self._moving = True
+        """The last frame was not as the one before: what follows on it is likely to be work."""
 
     @property
     def _step_ms(self) -> float:
         return RECORDED_TICK_MS if self._recorder.on else SMALLEST_TICK_MS
 
-    async def draw(self, frame: int | None = None) -> None:
+    async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         """Two frames are on their way at the most."""
         known = not self._recorder.on or await self._recorder.arrived(all_but=1)
+        if known and meanwhile is not None and self._ticks_known and self._moving:
+            meanwhile(self._ticks + self._step_ms)
         await self._frame({})
+        if self._recorder.on and self._lessons and not self._ticks_known:
+            self._lessons -= 1
+            self._ticks_known = await self._page.evaluate(f"{CONTROL}.drawnAt({self._ticks})")
         if not known:
             await self._draw_anew()
 
-    async def take(self, frame: int | None = None) -> Picture:
+    async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)
@@ -198,7 +220,7 @@ class Raw(BeginFrame):
         self._recorder.check()
         if self._page.films_in_picture:  # and then the one that counts
             await self._films_arrive(None)
-        await self.draw()
+        await self.draw(meanwhile=meanwhile)
         assert self._last is not None
         return self._last
 
@@ -222,7 +244,8 @@ class Raw(BeginFrame):
             return await super()._frame(params, ticks)
         picture = self._recorder.expect()
         reply = await super()._frame(params, ticks)
-        if reply.get("hasDamage"):
+        self._moving = bool(reply.get("hasDamage"))
+        if self._moving:
             self._last = picture
         else:
             self._recorder.forget()
@@ -238,10 +261,10 @@ class Screenshot:
     def renew(self) -> None:
         pass
 
-    async def draw(self, frame: int | None = None) -> None:
+    async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         pass
 
-    async def take(self, frame: int | None = None) -> Picture:
+    async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
         return PngPicture(bytes(reply["data"]))
 

@@ -67,19 +67,20 @@ class Capture:
             raise InvalidOption("source", name, "the page's media are not opened without `open_film`")
         return self._films.local_source(name)
 
-    async def skip(self, frame: int) -> None:
+    async def skip(self, frame: int, *, more: bool = False) -> None:
+        """`more`: the next frame will be asked for, to which the page may move while this one is drawn."""
         await self.page.advance(frame)
-        await self._timed(frame, self._camera.draw(frame))
+        await self._timed(frame, self._camera.draw(frame, self.page.go_on if more else None))
 
-    async def picture(self, frame: int) -> Picture:
-        """What the frame shows; a raw picture may still be on its way.
+    async def picture(self, frame: int, *, more: bool = False) -> Picture:
+        """What the frame shows; a raw picture may still be on its way. `more`: as in `skip`.
 
         Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled, CaptureUnavailable.
         """
         with self._lane.slice("page", frame=frame):
             await self.page.advance(frame)
         with self._lane.slice("picture", frame=frame):
-            return await self._timed(frame, self._camera.take(frame))
+            return await self._timed(frame, self._camera.take(frame, self.page.go_on if more else None))
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""

@@ -8,6 +8,8 @@
     Date: window.Date,
     MessageChannel: window.MessageChannel,
     reportError: window.reportError.bind(window),
+    requestAnimationFrame: window.requestAnimationFrame.bind(window),
+    timelineTime: Object.getOwnPropertyDescriptor(AnimationTimeline.prototype, 'currentTime').get,
     fetch: window.fetch.bind(window),
     arrayBuffer: Response.prototype.arrayBuffer,
   };
@@ -22,13 +24,14 @@
     const timers = new Map(), windows = new Set(), anchors = new WeakMap();
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
-    const clock = {now: 0, windows, shadowRoots: new Set()};
+    const clock = {now: 0, windows, shadowRoots: new Set(), surfaces: false};
     let holds = 0, released = () => {};
     const channel = new native.MessageChannel();
     // A task of its own: promise reactions of the callback before it have all run.
     const turns = [];
     channel.port1.onmessage = () => turns.shift()();
     const turn = () => new Promise(resolve => { turns.push(resolve); channel.port2.postMessage(0); });
+    clock.turn = turn;
     // While the page waits for an answer from outside, its time stands: answers come at the same time on every machine.
     clock.hold = () => {
       let held = true;
@@ -253,6 +256,31 @@
     const box = element.getBoundingClientRect();
     return box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
   };
+  // A frame is out of the page's hands once the browser's own animation frame is over, which bears the time of the
+  // compositor's tick: what the page does then is none of it. Ticks are in ms since the page began, and for the renderer
+  // since the machine did: `offset` between. An animation frame may also come of an old tick, so it is the time that counts.
+  const drawing = {tick: NaN, offset: NaN, rounds: 0, passed() {}, proceed() {}};
+  const ROUNDS = 3;  // animation frames that nobody has asked about, before no more are wanted: they are work
+  const timeline = new DocumentTimeline();  // the document's own stands still
+  const nextTick = () => native.requestAnimationFrame(() => {
+    if (--drawing.rounds > 0) nextTick();
+    const tick = Number(native.timelineTime.call(timeline));
+    // Twice: what the animation frame had done after it, such as the calls of IntersectionObservers, comes before.
+    clock.turn().then(clock.turn).then(() => { drawing.tick = tick; drawing.passed(); });
+  });
+  const watchTicks = () => {
+    const watched = drawing.rounds > 0;
+    drawing.rounds = ROUNDS;
+    if (!watched) nextTick();
+  };
+  // Until the tick is over. What has surfaces of its own, which wait for no frame, waits until `proceed`.
+  const drawn = ticks => new Promise(resolve => {
+    const over = () => drawing.tick + drawing.offset > ticks - 1;
+    drawing.proceed = resolve;
+    drawing.passed = () => { if (!clock.surfaces && !clock.media?.states.length && over()) resolve(); };
+    watchTicks();
+    drawing.passed();
+  });
   const control = {
     clock, native,
     // What the page still waits for, a phrase each; empty: it is ready, but for requests, which the renderer counts.
@@ -281,6 +309,21 @@
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
       return clock.media?.inPicture() ?? 0;
     },
+    // The frame of these ticks is drawn. True once it is known which tick of ours is which of the page's.
+    async drawnAt(ticks) {
+      watchTicks();
+      await clock.turn();
+      await clock.turn();
+      const offset = ticks - drawing.tick, sure = Math.abs(offset - drawing.offset) < 1;
+      drawing.offset = offset;
+      return sure;
+    },
+    // Advance as soon as the frame of these ticks is out of the page's hands, or at `proceed`: it is drawn, surely.
+    async follow(frame, ticks) {
+      await drawn(ticks);
+      return control.advance(frame);
+    },
+    proceed() { drawing.proceed(); },
   };
   Object.defineProperty(window, key, {value: control});
 }

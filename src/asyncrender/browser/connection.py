@@ -6,18 +6,21 @@ The seam to the DevTools protocol; it knows nothing of pages or frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
-from asyncrender.errors import BrowserCrashed, BrowserError, single_error
+from asyncrender.errors import AsyncRenderError, BrowserCrashed, BrowserError, single_error
 from asyncrender.process import Pipe, Stranger
 
 Listener = Callable[[dict[str, Any]], None]
+
+T = TypeVar("T")
 
 
 class CallFailed(BrowserError):
@@ -33,6 +36,30 @@ class _Pending:
         self.session = session
         self.done = anyio.Event()
         self.reply: wire.Message | None = None
+
+
+class Beside(Generic[T]):
+    """Work that is done beside, and whose result is asked for later. Made by `Connection.beside`."""
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self._results: list[T] = []
+        self._error: AsyncRenderError | None = None
+
+    async def result(self) -> T:
+        """Wait for the result, or raise the AsyncRenderError that the work ended with."""
+        await self.over.wait()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    async def _do(self, work: Callable[[], Awaitable[T]]) -> None:
+        try:
+            self._results.append(await work())
+        except AsyncRenderError as error:
+            self._error = error
+        finally:
+            self.over.set()
 
 
 class Connection:
@@ -95,6 +122,12 @@ class Connection:
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something beside, for as long as the connection is open. What it raises ends the connection."""
         self._tasks.start_soon(work)
+
+    def beside(self, work: Callable[[], Awaitable[T]]) -> Beside[T]:
+        """Do something beside, for as long as the connection is open."""
+        beside = Beside[T]()
+        self.begin(partial(beside._do, work))
+        return beside
 
     def abandon(self, session: str) -> None:
         """Fail what is pending in a session that will never answer: its renderer died."""

@@ -16,15 +16,13 @@ from typing import Any
 
 import anyio
 
-from asyncrender.browser import images
-from asyncrender.browser.connection import CallFailed
+from asyncrender.browser import images, stall
+from asyncrender.browser.connection import Beside, CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import (
     AsyncRenderError,
     BrowserCrashed,
-    BrowserStalled,
     PageNotReady,
-    PageStalled,
     PageThrew,
     SceneNotFound,
 )
@@ -39,9 +37,6 @@ ANNOUNCE = "__asyncrender_announce__"
 
 POLL_SECONDS = 0.01
 """How often a page that is not ready is asked again."""
-
-LAST_QUESTION_SECONDS = 1.0
-"""For what a page that does not load waits for: it may be past answering."""
 
 DEATH_SECONDS = 0.1
 """Between a process closing its sockets and its end being known: one to two milliseconds, if it has a processor."""
@@ -82,6 +77,7 @@ class Page:
         self._pending: dict[str, _Request] = {}
         self._thrown: list[str] = []
         self._frame: int | None = None
+        self._ahead: Beside[int] | None = None
         self._document: str | None = None
         self._refused: str | None = None
         self._crashed: str | None = None
@@ -190,34 +186,31 @@ class Page:
         self._frame = frame
         seconds = self._options.timeouts.frame
         with anyio.move_on_after(seconds) as limit:
-            self.films_in_picture = await self._tell(f"advance({frame})")
+            self.films_in_picture = await self._move(frame)
         if limit.cancelled_caught:
-            raise (await self._stall(seconds)).at(frame=frame)
+            late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
+            raise (await stall.judge(late, self, self._connection)).at(frame=frame)
         while self._pending:
             await self._requests_end()
         await self.check()
 
-    async def _stall(self, seconds: float) -> AsyncRenderError:
-        """Whose fault it is that a frame was not finished: the page's, unless its process neither answers nor works."""
-        late = f"did not finish its scripts within {seconds:g} s (timeouts.frame)"
-        with anyio.move_on_after(LAST_QUESTION_SECONDS):
-            await self.evaluate("0")
-            with anyio.move_on_after(LAST_QUESTION_SECONDS / 2) as network:
-                await self.call("Network.getCookies")  # the network process has them
-            if not network.cancelled_caught:
-                return PageStalled(f"{self.label} {late}; a promise that is never kept?")
-            return BrowserStalled(f"{self.label} {late}: its browser's network process hangs.")
-        with anyio.move_on_after(LAST_QUESTION_SECONDS):
-            before = await self._renderer_seconds()
-            await anyio.sleep(LAST_QUESTION_SECONDS / 2)
-            if await self._renderer_seconds() - before > LAST_QUESTION_SECONDS / 20:
-                return PageStalled(f"{self.label} {late}; an endless loop?")
-        return BrowserStalled(f"{self.label} {late}: its browser hangs.")
+    def go_on(self, ticks: float) -> None:
+        """Have the page move on to the next frame once the present one, to be drawn at `ticks`, is out of its hands."""
+        if self._foreign:  # their documents do not know
+            return
+        assert self._frame is not None
+        self._frame += 1
+        order = partial(self._tell, f"advance({self._frame})", top=f"follow({self._frame}, {ticks})")
+        self._ahead = self._connection.beside(order)
 
-    async def _renderer_seconds(self) -> float:
-        """Processor time of the browser's pages so far."""
-        found = await self._connection.call("SystemInfo.getProcessInfo")
-        return sum(float(one["cpuTime"]) for one in found["processInfo"] if one["type"] == "renderer")
+    async def _move(self, frame: int) -> int:
+        """What `advance` answers, or answered already."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return await self._tell(f"advance({frame})")
+        if not ahead.over.is_set():
+            await self.evaluate(f"{CONTROL}.proceed()")
+        return await ahead.result()
 
     async def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
@@ -230,12 +223,12 @@ class Page:
         """Raise BrowserCrashed if the browser, or a part of it, is gone."""
         self._connection.check("a frame")
 
-    async def _tell(self, order: str) -> int:
-        """Give an order to the clock of the page, then to those of documents of other origins in it.
+    async def _tell(self, order: str, *, top: str | None = None) -> int:
+        """Give an order to the clock of the page (or `top` to that), then to those of documents of other origins in it.
 
         The largest number that one of them answered.
         """
-        said = int(await self.evaluate(f"{CONTROL}.{order}") or 0)
+        said = int(await self.evaluate(f"{CONTROL}.{top or order}") or 0)
         for context in sorted(self._foreign):
             try:
                 said = max(said, int(await self.evaluate(f"{CONTROL}.{order}", context=context) or 0))
@@ -261,7 +254,7 @@ class Page:
         return ["the document to load"] if waiting is None else waiting
 
     async def _media_waited_for(self) -> list[str]:
-        with anyio.move_on_after(LAST_QUESTION_SECONDS):
+        with anyio.move_on_after(stall.LAST_QUESTION_SECONDS):
             found: list[str] = await self.evaluate(f"globalThis.{CONTROL}?.clock.media?.waiting() ?? []")
             return found
         return []

@@ -121,6 +121,13 @@
   // Where the window is depends on how frames are taken.
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
 
+  // What is drawn there is shown at once, not with the frame.
+  const transfer = HTMLCanvasElement.prototype.transferControlToOffscreen;
+  define(HTMLCanvasElement.prototype, 'transferControlToOffscreen', function () {
+    clock.surfaces = true;
+    return transfer.call(this);
+  });
+
   // ---- answers from outside hold the clock --------------------------------------------------------------------------
 
   const held = promise => {
