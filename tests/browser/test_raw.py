@@ -95,6 +95,30 @@ async def test_what_is_called_after_the_layout_comes_before_the_next_frame(tmp_p
         assert np.abs(ours[0].astype(int) - theirs[0]).max() <= LUMA_MOST_OFF, f"frame {frame}"
 
 
+OFFSCREEN = """<style>body { margin: 0; background: #fff } canvas, i { position: absolute; left: 0; top: 0 }
+  i { top: 60px; width: 20px; height: 20px; background: #000 }</style><canvas width=160 height=50></canvas><i></i><script>
+  const paper = document.querySelector('canvas').transferControlToOffscreen().getContext('2d');
+  let at = 0;
+  const show = () => {
+    paper.fillStyle = '#000';
+    paper.fillRect(0, 0, 160, 50);
+    paper.fillStyle = '#fff';
+    paper.fillRect(at, 0, 20, 50);
+    document.querySelector('i').style.left = `${at}px`;
+    at = (at + 4) % 140;
+    requestAnimationFrame(show);
+  };
+  requestAnimationFrame(show);
+</script>"""
+
+
+async def test_a_canvas_that_does_not_wait_for_frames_shows_the_same_moment_as_the_page(tmp_path: Path) -> None:
+    await film(ar.Html(OFFSCREEN), tmp_path / "out.mkv", capture="raw", frame_count=40)
+    for frame, (luma, _, _) in enumerate(raw_frames(tmp_path / "out.mkv", 160, 90)):
+        canvas, page = int(np.argmax(luma[20] > 128)), int(np.argmax(luma[70] < 128))
+        assert canvas == page == frame * 4 % 140
+
+
 async def test_cutting_a_raw_film_changes_no_pixel(tmp_path: Path) -> None:
     films = {}
     for chunks in (1, 2, 5):

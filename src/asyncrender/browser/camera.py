@@ -29,7 +29,7 @@ LAME_FRAMES = 200
 """So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
 
 NEW_FILM = 2
-"""`Page.films_in_picture` when one of them was not there in the frame before."""
+"""`Page.surfaces_in_picture` when one of them was not there in the frame before."""
 
 FILM_FRAMES = 20
 """So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
@@ -118,7 +118,7 @@ class BeginFrame:
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         ticks = self._ticks_of(frame)
-        if self._page.films_in_picture:
+        if self._page.surfaces_in_picture:
             await self._films_arrive(ticks)
         elif self._still and self._shown is not None:
             await self._frame({}, ticks)
@@ -144,7 +144,7 @@ class BeginFrame:
     async def _films_arrive(self, ticks: float | None) -> None:
         """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
         damaged = await self._frame({}, ticks)
-        if self._page.films_in_picture == NEW_FILM:
+        if self._page.surfaces_in_picture == NEW_FILM:
             for _ in range(FILM_FRAMES):
                 if damaged.get("hasDamage"):
                     break
@@ -200,6 +200,15 @@ class Raw(BeginFrame):
         return RECORDED_TICK_MS if self._recorder.on else SMALLEST_TICK_MS
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
+        await self._move()
+        await self._draw(meanwhile)
+
+    async def _move(self) -> None:
+        """A page that once had surfaces of its own stays in sight."""
+        if self._recorder.on and self._page.surfaces_in_picture:
+            await self._recorder.move(in_sight=True)
+
+    async def _draw(self, meanwhile: Meanwhile = None) -> None:
         """Two frames are on their way at the most."""
         known = not self._recorder.on or await self._recorder.arrived(all_but=1)
         if known and meanwhile is not None and self._ticks_known and self._moving:
@@ -214,13 +223,15 @@ class Raw(BeginFrame):
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         if not self._recorder.on:
-            await self._recorder.begin(self.draw)
+            await self._recorder.begin(self._draw)
             self._recorder.check()
+            await self._recorder.move(in_sight=False)
             await self._draw_anew()  # of what is there already nothing would be handed out
         self._recorder.check()
-        if self._page.films_in_picture:  # and then the one that counts
+        await self._move()
+        if self._page.surfaces_in_picture:  # and then the one that counts
             await self._films_arrive(None)
-        await self.draw(meanwhile=meanwhile)
+        await self._draw(meanwhile)
         assert self._last is not None
         return self._last
 
@@ -244,7 +255,7 @@ class Raw(BeginFrame):
             return await super()._frame(params, ticks)
         picture = self._recorder.expect()
         reply = await super()._frame(params, ticks)
-        self._moving = bool(reply.get("hasDamage"))
+        self._moving = bool(reply.get("hasDamage")) or picture.there.is_set()
         if self._moving:
             self._last = picture
         else:

@@ -307,7 +307,7 @@
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
-      return clock.media?.inPicture() ?? 0;
+      return Math.max(clock.media?.inPicture() ?? 0, Number(clock.surfaces));
     },
     // The frame of these ticks is drawn. True once it is known which tick of ours is which of the page's.
     async drawnAt(ticks) {

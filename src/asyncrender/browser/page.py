@@ -86,8 +86,8 @@ class Page:
         self._images: dict[str, str] = {}
         self.look_at_image: Callable[[str, bytes], None] | None = None
         """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
-        self.films_in_picture = 0
-        """0: none; 1: some; 2: one that has just come into view."""
+        self.surfaces_in_picture = 0
+        """Films and offscreen canvases: they do not wait for frames. 0: none; 1: some; 2: a film just came into view."""
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
@@ -186,7 +186,7 @@ class Page:
         self._frame = frame
         seconds = self._options.timeouts.frame
         with anyio.move_on_after(seconds) as limit:
-            self.films_in_picture = await self._move(frame)
+            self.surfaces_in_picture = await self._move(frame)
         if limit.cancelled_caught:
             late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
             raise (await stall.judge(late, self, self._connection)).at(frame=frame)

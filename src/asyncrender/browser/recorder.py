@@ -113,6 +113,7 @@ class Recorder:
         self.count = 0
         """Of the frames that were written so far."""
         self._fault: str | None = None
+        self._in_sight = True
 
     @property
     def on(self) -> bool:
@@ -128,14 +129,19 @@ class Recorder:
                 await anyio.sleep(POLL_SECONDS)
         if state != "on":
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {state}")
-        await self._move_out_of_sight()
         self._file = self._open()
 
-    async def _move_out_of_sight(self) -> None:
-        """Move the tab beside its window: what nobody looks at but the recorder is drawn once a frame, not twice."""
+    async def move(self, *, in_sight: bool) -> None:
+        """Let the tab stand in its window or beside it, where it is drawn once a frame, not twice.
+
+        What surfaces of their own show, such as films, Chromium reports as drawn only if it is in sight.
+        """
+        if in_sight == self._in_sight:
+            return
+        self._in_sight = in_sight
         with contextlib.suppress(CallFailed):  # then it is drawn twice
             window = await self._page.call("Browser.getWindowForTarget")
-            bounds = {"left": -window["bounds"]["width"], "top": 0}
+            bounds = {"left": 0 if in_sight else -window["bounds"]["width"], "top": 0}
             await self._page.call("Browser.setWindowBounds", {"windowId": window["windowId"], "bounds": bounds})
 
     def expect(self) -> RawPicture:
