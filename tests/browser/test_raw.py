@@ -96,7 +96,8 @@ async def test_what_is_called_after_the_layout_comes_before_the_next_frame(tmp_p
 
 
 OFFSCREEN = """<style>body { margin: 0; background: #fff } canvas, i { position: absolute; left: 0; top: 0 }
-  i { top: 60px; width: 20px; height: 20px; background: #000 }</style><canvas width=160 height=50></canvas><i></i><script>
+  i { top: 60px; width: 20px; height: 20px; background: #000 }</style>
+  <canvas width=160 height=50></canvas><i></i><script>
   const paper = document.querySelector('canvas').transferControlToOffscreen().getContext('2d');
   let at = 0;
   const show = () => {

@@ -87,7 +87,7 @@ class Page:
         self.look_at_image: Callable[[str, bytes], None] | None = None
         """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
         self.surfaces_in_picture = 0
-        """Films and offscreen canvases: they do not wait for frames. 0: none; 1: some; 2: a film just came into view."""
+        """Films and offscreen canvases, which wait for no frame. 0: none; 1: some; 2: a film just came into view."""
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
