@@ -41,7 +41,6 @@ RECORDED_TICK_MS = 300.0
 """Chromium takes frames that are closer than 250 ms for an animation, if there are enough of them, and then hands out
 those in which the same part changes, but not the others (media/capture/content/animated_content_sampler.cc)."""
 
-
 LESSONS = 8
 """So often the page is told of our ticks, until it knows them: three are enough."""
 
@@ -200,16 +199,8 @@ class Raw(BeginFrame):
         return RECORDED_TICK_MS if self._recorder.on else SMALLEST_TICK_MS
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
-        await self._move()
-        await self._draw(meanwhile)
-
-    async def _move(self) -> None:
-        """A page that once had surfaces of its own stays in sight."""
-        if self._recorder.on and self._page.surfaces_in_picture:
-            await self._recorder.move(in_sight=True)
-
-    async def _draw(self, meanwhile: Meanwhile = None) -> None:
         """Two frames are on their way at the most."""
+        await self._move()
         known = not self._recorder.on or await self._recorder.arrived(all_but=1)
         if known and meanwhile is not None and self._ticks_known and self._moving:
             meanwhile(self._ticks + self._step_ms)
@@ -220,18 +211,23 @@ class Raw(BeginFrame):
         if not known:
             await self._draw_anew()
 
+    async def _move(self) -> None:
+        """A page that once had surfaces of its own stays in sight."""
+        if self._recorder.on and self._page.surfaces_in_picture:
+            await self._recorder.move(in_sight=True)
+
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         if not self._recorder.on:
-            await self._recorder.begin(self._draw)
+            await self._recorder.begin(self.draw)
             self._recorder.check()
             await self._recorder.move(in_sight=False)
             await self._draw_anew()  # of what is there already nothing would be handed out
         self._recorder.check()
-        await self._move()
         if self._page.surfaces_in_picture:  # and then the one that counts
+            await self._move()
             await self._films_arrive(None)
-        await self._draw(meanwhile)
+        await self.draw(meanwhile=meanwhile)
         assert self._last is not None
         return self._last
 

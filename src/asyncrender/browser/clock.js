@@ -262,11 +262,12 @@
   const drawing = {tick: NaN, offset: NaN, rounds: 0, passed() {}, proceed() {}};
   const ROUNDS = 3;  // animation frames that nobody has asked about, before no more are wanted: they are work
   const timeline = new DocumentTimeline();  // the document's own stands still
+  // Two turns: what the animation frame had done after it, such as the calls of IntersectionObservers, comes before.
+  const frameOver = () => clock.turn().then(clock.turn);
   const nextTick = () => native.requestAnimationFrame(() => {
     if (--drawing.rounds > 0) nextTick();
     const tick = Number(native.timelineTime.call(timeline));
-    // Twice: what the animation frame had done after it, such as the calls of IntersectionObservers, comes before.
-    clock.turn().then(clock.turn).then(() => { drawing.tick = tick; drawing.passed(); });
+    frameOver().then(() => { drawing.tick = tick; drawing.passed(); });
   });
   const watchTicks = () => {
     const watched = drawing.rounds > 0;
@@ -312,8 +313,7 @@
     // The frame of these ticks is drawn. True once it is known which tick of ours is which of the page's.
     async drawnAt(ticks) {
       watchTicks();
-      await clock.turn();
-      await clock.turn();
+      await frameOver();
       const offset = ticks - drawing.tick, sure = Math.abs(offset - drawing.offset) < 1;
       drawing.offset = offset;
       return sure;
