@@ -28,7 +28,7 @@ FLOORS = (
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry"},
     {"trace"},
-    {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs"},
+    {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska"},
     {"specs", "formats"},
     {"errors"},
 )
@@ -36,7 +36,18 @@ FLOORS = (
 
 DOORS = {"__init__", "browser.__init__", "executors.__init__", "media.__init__"}
 
-PURE = {"errors", "specs", "formats", "plan", "progress", "trace", "browser.wire", "media.film", "media.graphs"}
+PURE = {
+    "errors",
+    "specs",
+    "formats",
+    "plan",
+    "progress",
+    "trace",
+    "browser.wire",
+    "media.film",
+    "media.graphs",
+    "media.matroska",
+}
 PURE |= {"browser.images", "media.soundgraph"}
 IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "subprocess", "tempfile", "time", "trio"}
 

@@ -35,6 +35,10 @@ from asyncrender.workspace import Sidecar, Workspace
 FRAMES_IN_FLIGHT = 3
 """Pictures waiting between browser and encoder: enough to keep both at work, few enough for 4K in little memory."""
 
+MOST_REPEATS = 30
+"""So often a frame is repeated before its picture is sent again: what ffmpeg has to encode until it takes the next
+picture in stays little, and its silence remains a sign that it hangs."""
+
 Emit = Callable[[Event], None]
 OnFinished = Callable[[RenderChunk, Sidecar, float], None]
 Sources = dict[str, SoundSource | None]
@@ -159,18 +163,22 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
 async def _encode(
     work: _Worker, chunk: RenderChunk, pictures: MemoryObjectReceiveStream[Picture], encoder: Encoder
 ) -> None:
-    written = 0
+    shown, repeats = None, 0
     async with pictures:
         async for picture in pictures:
-            frame = chunk.start_frame + written
+            frame = chunk.start_frame + encoder.frames
             with _located(chunk, frame):
                 with work.encoder_lane.slice("wait for the browser", frame=frame):
                     data = await picture.read()
-                with work.encoder_lane.slice("write", frame=frame, bytes=len(data)):
-                    await encoder.write(data)
-                picture.check_intact()
-            written += 1
-            work.emit(FrameWritten(chunk.id, written, time.monotonic()))
+                if data is shown and repeats < MOST_REPEATS and encoder.frames < chunk.frame_count - 1:
+                    encoder.repeat()
+                    repeats += 1
+                else:
+                    with work.encoder_lane.slice("write", frame=frame, bytes=len(data)):
+                        await encoder.write(data)
+                    picture.check_intact()
+                    shown, repeats = data, 0
+            work.emit(FrameWritten(chunk.id, encoder.frames, time.monotonic()))
 
 
 async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool:

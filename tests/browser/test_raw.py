@@ -20,6 +20,7 @@ import asyncrender as ar
 from asyncrender.browser import images
 from asyncrender.browser.capture import open_capture
 from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, Recorder, Written
+from asyncrender.chunk import MOST_REPEATS
 from asyncrender.errors import CaptureUnavailable, InvalidOption
 from asyncrender.plan import complete, scene_url
 from asyncrender.process import FilePart, memory_of_all
@@ -155,6 +156,23 @@ async def test_a_frame_in_which_nothing_changes_shows_what_was_there(capture: st
     page = ar.Html(NUMBERED.replace("CHANGES", json.dumps(CHANGES)))
     await film(page, tmp_path / "out.mkv", capture=capture, frame_count=30, concurrency=chunks)
     assert numbers(raw_frames(tmp_path / "out.mkv", 160, 90)) == WANTED
+
+
+@pytest.mark.parametrize("capture", ["raw", "beginframe", "screenshot"])
+async def test_what_stands_still_is_sent_once_and_the_film_is_the_same(
+    capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, films, writes = ar.Html(NUMBERED.replace("CHANGES", json.dumps(CHANGES))), {}, {}
+    for most in (0, 5, MOST_REPEATS):
+        monkeypatch.setattr("asyncrender.chunk.MOST_REPEATS", most)
+        output, trace = tmp_path / f"{most}.mkv", tmp_path / f"{most}.json"
+        await film(page, output, capture=capture, frame_count=50, trace=str(trace))
+        films[most] = output.read_bytes()
+        events = json.loads(trace.read_text())["traceEvents"]
+        writes[most] = sum(event["name"] == "write" for event in events)
+    assert films[0] == films[5] == films[MOST_REPEATS]
+    # the last frame is always sent; after five repetitions the picture is, too: twice after 13, once after 20, ...
+    assert writes == {0: 50, 5: len(CHANGES) + 1 + 1 + 1 + 1 + 3, MOST_REPEATS: len(CHANGES) + 1}
 
 
 async def test_a_change_of_the_background_alone_is_in_its_frame(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import decode_pictures, film_plan, numbered, png
+from films import SIZE, decode_pictures, film_plan, number_of, numbered, png
 
 from asyncrender import formats
 from asyncrender.errors import DiskFull, ToolFailed, ToolStalled
@@ -41,6 +41,12 @@ async def encode(output: Path, chunk: RenderOptions, pictures: list[bytes]) -> P
         await encoder.finish()
     assert encoder.frames == len(pictures)
     return output
+
+
+def numbered_raw(frame: int) -> bytes:
+    """As `numbered`, in I420."""
+    pixels = SIZE[0] * SIZE[1]
+    return bytes([16 + round(16 * frame * 219 / 255)]) * pixels + bytes([128]) * (pixels // 2)
 
 
 async def write_forever(encoder: Encoder, picture: bytes) -> None:
@@ -98,6 +104,28 @@ async def test_the_same_pictures_make_the_same_bytes(tmp_path: Path) -> None:
     pictures = [numbered(frame) for frame in range(12)]
     first, second = [await encode(tmp_path / name, options(), pictures) for name in ("one.part", "two.part")]
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("fps", ["29.97", "30", "1", "240"])
+@pytest.mark.parametrize("shown", ["0", "0001", "011233345", "0011111111"])
+@pytest.mark.parametrize("capture", ["beginframe", "raw"])
+async def test_what_is_repeated_is_encoded_as_if_it_had_been_sent(
+    tmp_path: Path, capture: str, shown: str, fps: str
+) -> None:
+    """To the byte: the pictures' times say what their number would."""
+    chunk = options(capture=capture, fps=fps, frame_count=len(shown))
+    made = {"beginframe": numbered, "raw": numbered_raw}[capture]
+    sent = await encode(tmp_path / "sent.part", chunk, [made(int(number)) for number in shown])
+    async with open_encoder(chunk, tmp_path / "repeated.part", muxer="mov") as encoder:
+        for frame, number in enumerate(shown):
+            if frame and number == shown[frame - 1] and frame < len(shown) - 1:
+                encoder.repeat()
+            else:
+                await encoder.write(made(int(number)))
+        await encoder.finish()
+    assert encoder.frames == len(shown)
+    assert (tmp_path / "repeated.part").read_bytes() == sent.read_bytes()
+    assert [number_of(picture) for picture in decode_pictures(sent)] == [int(number) for number in shown]
 
 
 async def test_a_killed_ffmpeg_is_reported_not_the_broken_pipe(tmp_path: Path) -> None:

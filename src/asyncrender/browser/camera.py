@@ -264,6 +264,7 @@ class Screenshot:
 
     def __init__(self, page: Page) -> None:
         self._page = page
+        self._shown: PngPicture | None = None
 
     def renew(self) -> None:
         pass
@@ -273,7 +274,10 @@ class Screenshot:
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
-        return PngPicture(bytes(reply["data"]))
+        data = bytes(reply["data"])
+        if self._shown is None or data != self._shown.data:
+            self._shown = PngPicture(data)
+        return self._shown
 
     async def settle(self) -> None:
         pass

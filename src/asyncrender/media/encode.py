@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from asyncrender import process
-from asyncrender.media import ffmpeg, graphs
+from asyncrender.media import ffmpeg, graphs, matroska
 from asyncrender.specs import RenderOptions
 
 DEADLINE = "timeouts.encode"
@@ -18,8 +18,12 @@ DEADLINE = "timeouts.encode"
 class Encoder:
     """A running encoder. Made by `open_encoder`, which also ends it."""
 
-    def __init__(self, child: process.Child, doing: str, idle_seconds: float) -> None:
-        self._child, self._doing, self._idle_seconds = child, doing, idle_seconds
+    def __init__(self, child: process.Child, options: RenderOptions, doing: str) -> None:
+        self._child, self._doing, self._idle_seconds = child, doing, options.timeouts.encode
+        self._fps = graphs.rate(options)
+        assert options.width is not None
+        assert options.height is not None
+        self._head = matroska.head((options.width, options.height), self._fps, raw=options.capture == "raw")
         self.frames = 0
 
     @property
@@ -29,15 +33,22 @@ class Encoder:
     async def write(self, picture: bytes | memoryview | process.FilePart) -> None:
         """Hand over the next frame, as `capture` gives it; returns when ffmpeg has taken it in.
 
-        Raises ToolStalled after `timeouts.encode`, ToolFailed or DiskFull with ffmpeg's last words if it has died.
+        The last frame of all has to be written, not repeated. Raises ToolStalled after `timeouts.encode`, ToolFailed or
+        DiskFull with ffmpeg's last words if it has died.
         """
         with anyio.move_on_after(self._idle_seconds) as waiting:
             try:
+                await self._child.stdin.send(self._head + matroska.before(self.frames, self._fps, len(picture)))
                 await self._child.stdin.send(picture)
             except BrokenPipeError:
                 await self._died()
         if waiting.cancelled_caught:
             raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE)
+        self._head = b""
+        self.frames += 1
+
+    def repeat(self) -> None:
+        """The next frame is as the last one: nothing is sent, and ffmpeg converts nothing again."""
         self.frames += 1
 
     async def finish(self) -> None:
@@ -60,4 +71,4 @@ async def open_encoder(options: RenderOptions, output: Path, *, muxer: str) -> A
     """
     argv = graphs.encode_argv(options, ffmpeg=ffmpeg.find(), muxer=muxer, output=str(output))
     async with process.supervise(argv, stdin=True) as child:
-        yield Encoder(child, f"encoding {output.name}", options.timeouts.encode)
+        yield Encoder(child, options, f"encoding {output.name}")

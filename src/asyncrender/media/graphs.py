@@ -61,18 +61,15 @@ class MixCommand:
 
 
 def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str) -> list[str]:
-    """Pictures on standard input, PNG or raw, become one chunk: a closed run of frames on an exact time base.
+    """Pictures on standard input (see `media.matroska`) become one chunk: a closed run of frames on an exact time base.
 
     `options` are complete (`plan.complete`); `muxer` is ffmpeg's name of the chunk's container.
     """
     video, fps = options.video, rate(options)
-    raw = options.capture == "raw"
-    size = ["-pixel_format", formats.RAW_FORMAT, "-video_size", f"{options.width}x{options.height}"]
-    form = ["-f", "rawvideo", *size] if raw else ["-f", "image2pipe", "-c:v", "png"]
     return [
-        *(ffmpeg, *QUIET, "-y", *form, "-framerate", decimal_or_ratio(fps), "-i", "pipe:0"),
+        *(ffmpeg, *QUIET, "-y", "-f", "matroska", "-fpsprobesize", "0", "-i", "pipe:0"),
         *("-map", "0:v:0", "-an", "-fps_mode", "cfr", "-r", decimal_or_ratio(fps)),
-        *_picture(video, FROM_RAW if raw else TO_BT709),
+        *_picture(video, fps, FROM_RAW if options.capture == "raw" else TO_BT709),
         *("-c:v", video.codec, *_quality(video), *_codec_settings(video, key_interval(video, fps))),
         *_sample_entry(video.codec, muxer),
         *("-fflags", "+bitexact", "-flags:v", "+bitexact+cgop"),
@@ -217,11 +214,13 @@ def _pairs(argv: Sequence[str]) -> dict[str, str]:
     return {name.removeprefix("-"): value for name, value in zip(argv[::2], argv[1::2], strict=True)}
 
 
-def _picture(video: VideoOptions, conversion: str) -> list[str]:
+def _picture(video: VideoOptions, fps: Fraction, conversion: str) -> list[str]:
+    """Each picture is converted once, and then repeated for as long as it is shown."""
+    repeated = f"format={video.pixel_format},fps={decimal_or_ratio(fps)}"
     if video.pixel_format in RGB:
-        return ["-vf", f"format={video.pixel_format}"]
+        return ["-vf", repeated]
     named = ":".join(f"{name}={value}" for name, value in TAGS.items())
-    graph = f"{conversion},format={video.pixel_format},setparams={named}:range=tv"
+    graph = f"{conversion},{repeated},setparams={named}:range=tv"
     return ["-vf", graph, *(word for name, value in _tags(video).items() for word in (f"-{name}", value))]
 
 
