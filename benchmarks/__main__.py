@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import check, compare, engine, limits, machine, meter, peers, report, scenes
+from benchmarks import check, compare, engine, limits, machine, meter, peers, plot, report, scenes
 
 HERE = Path(__file__).parent
 
@@ -122,7 +122,8 @@ def _measure_engine(scene: str, size: str, rounds: int, *, quick: bool) -> Itera
         folder = Path(name)
         film = check.render_reference(scene, size, frames[1], folder)
         reference = check.decode(film)
-        for preset, limit in limits.measure(scene, size, list(compare.GROUPS.values()), film, folder).items():
+        presets = list(compare.GROUPS.values())
+        for preset, limit in limits.measure(scene, size, presets, film, frames, folder).items():
             yield "limits", {"scene": scene, "size": size, "preset": preset, "fps": limit.fps, **asdict(limit)}
         film.unlink()
         for _ in range(rounds):
@@ -154,7 +155,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     (folder / "RESULTS.md").write_text(text)
     ranked = {one["group"] for one in results["contests"] if one["fault"] is None}
     for group in ranked & compare.GROUPS.keys():
-        report.plot(results, group, folder / f"class-{group}.svg")
+        plot.plot(results, group, folder / f"class-{group}.svg")
     print(text)
 
 

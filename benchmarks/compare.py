@@ -73,7 +73,7 @@ def contests(
 ) -> Iterator[Contest]:
     """All who take part, one after another, in every class they are in; the unranked only in the first round.
 
-    We go first and last, for we are in every ratio.
+    We go before and after each other: we are in every ratio, and a machine's speed of now is not that of a minute ago.
     """
     chosen = [peer for peer in chosen if scene in peer.scenes]
     for group in GROUPS:
@@ -81,7 +81,7 @@ def contests(
         for peer in chosen:
             if group in peer.groups:
                 yield _run(peer, scene, group, round_number, frames, reference, folder)
-        yield _run(None, scene, group, round_number, frames, reference, folder)
+                yield _run(None, scene, group, round_number, frames, reference, folder)
     for peer in chosen:
         if not peer.groups and round_number == 0:
             yield _run(peer, scene, None, round_number, frames, reference, folder)

@@ -19,9 +19,6 @@ from benchmarks import machine, meter, scenes
 BROWSER_FRAMES = (10, 130)
 """A page is drawn so often without a picture being taken; the difference is free of start-up."""
 
-FFMPEG_FRAMES = 60
-"""Encoded alone: enough for x264's look-ahead to be worth its while."""
-
 TO_BT709 = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
 """What is left to convert of pictures as the compositor can hand them out, in 4:2:0 by the matrix of BT.601."""
 
@@ -42,11 +39,16 @@ class Limit:
         return 1000 * machine.cores() / (self.browser_ms + self.convert_ms + self.encode_ms)
 
 
-def measure(scene: str, size: str, presets: Sequence[str], reference: Path, folder: Path) -> dict[str, Limit]:
-    """By the encoder's preset. `reference` is a lossless film of the scene."""
+def measure(
+    scene: str, size: str, presets: Sequence[str], reference: Path, frames: tuple[int, int], folder: Path
+) -> dict[str, Limit]:
+    """By the encoder's preset. `reference` is a lossless film of the scene.
+
+    `frames` of it, few and many, are encoded; the difference is free of start-up.
+    """
     browser = _browser_ms(scene, size, folder)
-    convert = _ffmpeg_ms(reference, size, ["-f", "null"])
-    whole = {preset: _ffmpeg_ms(reference, size, _encoder(preset)) for preset in presets}
+    convert = _ffmpeg_ms(reference, size, frames, ["-f", "null"])
+    whole = {preset: _ffmpeg_ms(reference, size, frames, _encoder(preset)) for preset in presets}
     return {preset: Limit(browser, convert, max(0.0, both - convert)) for preset, both in whole.items()}
 
 
@@ -80,10 +82,15 @@ def _encoder(preset: str) -> list[str]:
     return ["-c:v", "libx264", "-preset", preset, "-crf", "18", *closed, "-f", "mov", "-y"]
 
 
-def _ffmpeg_ms(film: Path, size: str, output: list[str]) -> float:
+def _ffmpeg_ms(film: Path, size: str, frames: tuple[int, int], output: list[str]) -> float:
     """CPU per frame of an ffmpeg that gets raw pictures."""
+    few, many = (_ffmpeg_seconds(film, size, count, output) for count in frames)
+    return 1000 * (many - few) / (frames[1] - frames[0])
+
+
+def _ffmpeg_seconds(film: Path, size: str, frames: int, output: list[str]) -> float:
     width, height = scenes.SIZES[size]
-    first = ["-i", str(film), "-frames:v", str(FFMPEG_FRAMES)]
+    first = ["-i", str(film), "-frames:v", str(frames)]
     raw = ["ffmpeg", "-v", "error", *first, "-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:1"]
     source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(scenes.FPS), "-i", "pipe:0"]
     to = [*output, os.devnull]
@@ -96,4 +103,4 @@ def _ffmpeg_ms(film: Path, size: str, output: list[str]) -> float:
         eater.returncode = os.waitstatus_to_exitcode(status)
     if eater.returncode or feeder.returncode:
         raise SystemExit(f"ffmpeg failed: {argv}")
-    return 1000 * (usage.ru_utime + usage.ru_stime) / FFMPEG_FRAMES
+    return usage.ru_utime + usage.ru_stime

@@ -1,15 +1,11 @@
-"""Measured figures become tables (Markdown) and plots (SVG). Whatever is shown is a median; what failed says so."""
+"""Measured figures become tables (Markdown). Whatever is shown is a median; what failed says so."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from benchmarks.compare import GROUPS, OURS, Contest
 
@@ -102,15 +98,24 @@ def standings(results: dict[str, Any]) -> dict[tuple[str | None, str], list[tupl
 
 
 def ratios(results: dict[str, Any]) -> dict[tuple[str, str, str], float]:
-    """(class, scene, peer): our throughput ÷ the peer's, the median over the rounds, each within its own round."""
-    good = [one for one in map(_with_figures, results["contests"]) if one["fault"] is None and one["ranked"]]
-    speeds = medians(good, ("group", "scene", "round", "renderer"))
+    """(class, scene, peer): our throughput ÷ the peer's, the median over the rounds.
+
+    Ours is the mean of our runs before and after the peer's own: next to one another they had the same machine.
+    """
+    runs = [_with_figures(one) for one in results["contests"]]
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for (group, scene, number, renderer), speed in speeds.items():
-        ours = speeds.get((group, scene, number, OURS))
-        if renderer != OURS and ours is not None:
-            found[group, scene, renderer].append(ours["fps"] / speed["fps"])
+    for index, run in enumerate(runs):
+        if run["renderer"] == OURS or run["fault"] or not run["ranked"]:
+            continue
+        beside = [one["fps"] for one in runs[max(0, index - 1) : index + 2] if _is_ours_beside(one, run)]
+        if beside:
+            found[run["group"], run["scene"], run["renderer"]].append(statistics.fmean(beside) / run["fps"])
     return {which: statistics.median(some) for which, some in found.items()}
+
+
+def _is_ours_beside(one: dict[str, Any], run: dict[str, Any]) -> bool:
+    same = all(one[name] == run[name] for name in ("group", "scene", "round"))
+    return same and one["renderer"] == OURS and one["fault"] is None
 
 
 def _with_figures(contest: dict[str, Any]) -> dict[str, Any]:
@@ -176,31 +181,9 @@ for, picture from asking for it until it was there. limit is what the machine co
 and encoding cost anything and all cores were busy with them; efficiency is fps ÷ limit."""
 
 PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second, run in turn. fps is the slope between the short and
-the long render; "ours ÷ it" compares within each round. CPU is that of the whole machine. "late by" is the shift in
-frames against the reference that fits best, "worst dB" the least similar frame so shifted, seen small. In brackets:
-shown, not ranked, because its scenes were drawn again for it."""
-
-
-def plot(results: dict[str, Any], group: str, file: Path) -> None:
-    """Throughput of all who are ranked in a class, scene by scene, as an SVG whose text stays text."""
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "asyncrender", "font.family": "sans-serif"})
-    places = {scene: some for (which, scene), some in standings(results).items() if which == group}
-    figure = Figure(figsize=(9, 0.9 + 0.26 * max(len(some) for some in places.values()) * ((len(places) + 1) // 2)))
-    axes = figure.subplots((len(places) + 1) // 2, 2, squeeze=False).flat
-    for ax, (scene, some) in zip(axes, places.items(), strict=False):
-        names = [name if found["ranked"] else f"({name})" for name, found in some][::-1]
-        speeds = [found["fps"] for _, found in some][::-1]
-        bars = ax.barh(names, speeds, color=["#4472c4" if name == OURS else "#b8c0cc" for name in names])
-        ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        ax.set_title(f"{scene}, frames a second", fontsize=9, loc="left")
-        ax.tick_params(labelsize=8)
-        ax.margins(x=0.15)
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in list(axes):
-        ax.set_visible(False)
-    figure.suptitle(f"1080p, x264 {GROUPS[group]}, crf 18", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+the long render; "ours ÷ it" compares a run with those of ours before and after it. CPU is that of the whole machine.
+"late by" is the shift in frames against the reference that fits best, "worst dB" the least similar frame so shifted,
+seen small. In brackets: shown, not ranked, because its scenes were drawn again for it."""
 
 
 def disagreement(first: dict[str, Any], second: dict[str, Any]) -> str:

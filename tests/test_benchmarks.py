@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import check, meter
+from benchmarks import check, compare, meter, report
 
 
 def film(frames: int) -> check.Film:
@@ -84,3 +85,21 @@ def test_a_benchmark_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
         benchmark.terminate()
     assert benchmark.returncode == 128 + signal.SIGTERM
     assert not any(run.is_running() for run in runs)
+
+
+def contest(renderer: str, fps: float, **more: Any) -> dict[str, Any]:
+    about = {"scene": "dom", "group": "A", "round": 0, "machine_cpu_seconds": (1, 2), "peak_memory_mb": 1, "shift": 0}
+    told = {"left_behind": 0, "lowest_psnr_db": 40.0, "fault": None, **more}
+    return {"renderer": renderer, "frames": (10, 110), "seconds": (1.0, 1.0 + 100 / fps), **about, **told}
+
+
+def test_a_ratio_is_that_of_neighbours() -> None:
+    slow, fast = (contest(compare.OURS, fps) for fps in (30.0, 60.0))
+    once = [slow, contest("one", 10.0), slow, contest("two", 10.0), fast]
+    assert report.ratios({"contests": once}) == pytest.approx({("A", "dom", "one"): 3.0, ("A", "dom", "two"): 4.5})
+    failed = [slow, contest("one", 10.0), {**fast, "fault": "blank"}, contest("two", 10.0, fault="blank"), fast]
+    assert report.ratios({"contests": failed}) == pytest.approx({("A", "dom", "one"): 3.0})
+    other = [contest("one", 10.0), contest(compare.OURS, 30.0, group="B")]
+    assert report.ratios({"contests": other}) == {}
+    rounds = [row for fps in (10.0, 15.0, 30.0) for row in (slow, contest("one", fps))]
+    assert report.ratios({"contests": rounds})["A", "dom", "one"] == pytest.approx(2.0)
