@@ -35,9 +35,9 @@ from asyncrender.workspace import Sidecar, Workspace
 FRAMES_IN_FLIGHT = 3
 """Pictures waiting between browser and encoder: enough to keep both at work, few enough for 4K in little memory."""
 
-MOST_REPEATS = 30
-"""So often a frame is repeated before its picture is sent again: what ffmpeg has to encode until it takes the next
-picture in stays little, and its silence remains a sign that it hangs."""
+MOST_REPEATS = 10
+"""So often a frame is repeated before its picture is sent again. ffmpeg repeats it when it knows for how long, so it has
+work between two pictures, and little enough of it that its silence remains a sign that it hangs."""
 
 Emit = Callable[[Event], None]
 OnFinished = Callable[[RenderChunk, Sidecar, float], None]

@@ -11,48 +11,59 @@ from fractions import Fraction
 TICKS_PER_SECOND = 1_000_000_000
 """Times are in nanoseconds, so that frames of any rate are told apart."""
 
-EBML = {"": "1A45DFA3", "DocType": "4282", "DocTypeVersion": "4287", "DocTypeReadVersion": "4285"}
-INFO = {"": "1549A966", "TimestampScale": "2AD7B1"}
-TRACKS = {"": "1654AE6B"}
-TRACK = {"": "AE", "TrackNumber": "D7", "TrackUID": "73C5", "TrackType": "83", "DefaultDuration": "23E383"}
-TRACK |= {"CodecID": "86", "CodecPrivate": "63A2"}
-VIDEO = {"": "E0", "PixelWidth": "B0", "PixelHeight": "BA", "DisplayUnit": "54B2", "UncompressedFourCC": "2EB524"}
-CLUSTER = {"": "1F43B675", "Timestamp": "E7"}
-"""Masters and what stands in them, by their identifiers (RFC 9559, section 5)."""
+IDENTIFIERS = {
+    "EBML": "1A45DFA3",
+    "DocType": "4282",
+    "DocTypeVersion": "4287",
+    "DocTypeReadVersion": "4285",
+    "Info": "1549A966",
+    "TimestampScale": "2AD7B1",
+    "Tracks": "1654AE6B",
+    "TrackEntry": "AE",
+    "TrackNumber": "D7",
+    "TrackUID": "73C5",
+    "TrackType": "83",
+    "DefaultDuration": "23E383",
+    "CodecID": "86",
+    "CodecPrivate": "63A2",
+    "Video": "E0",
+    "PixelWidth": "B0",
+    "PixelHeight": "BA",
+    "DisplayUnit": "54B2",
+    "UncompressedFourCC": "2EB524",
+    "Cluster": "1F43B675",
+    "Timestamp": "E7",
+    "SimpleBlock": "A3",
+}
 
 SEGMENT_WITHOUT_END = bytes.fromhex("18538067 01FFFFFFFFFFFFFF")
-SIMPLE_BLOCK = bytes.fromhex("A3")
-KEY_FRAME_OF_TRACK_1 = bytes.fromhex("81 0000 80")
-"""In front of a block's data: the track, the time after the cluster's, the flags."""
 
-OF_VIDEO, UNKNOWN_UNIT = 1, 4
+KEY_FRAME = bytes.fromhex("81 0000 80")
+"""In front of a block's data: it is of track 1, at its cluster's time, and needs no other."""
 
-Value = int | bytes
+VIDEO, UNKNOWN_UNIT = 1, 4
 
 
 def head(size: tuple[int, int], fps: Fraction, *, raw: bool) -> bytes:
     """What comes before the first picture. Pictures of `size` (pixels) are I420 if they are `raw`, else PNGs."""
     width, height = size
-    video: dict[str, Value] = {"PixelWidth": width, "PixelHeight": height, "DisplayUnit": UNKNOWN_UNIT}
-    codec: dict[str, Value]
+    video = [_element("PixelWidth", width), _element("PixelHeight", height), _element("DisplayUnit", UNKNOWN_UNIT)]
     if raw:
-        video["UncompressedFourCC"] = b"I420"
-        codec = {"CodecID": b"V_UNCOMPRESSED"}
+        video.append(_element("UncompressedFourCC", b"I420"))
+        codec = _element("CodecID", b"V_UNCOMPRESSED")
     else:
-        codec = {"CodecID": b"V_MS/VFW/FOURCC", "CodecPrivate": _bitmap_header(size, b"MPNG")}
-    track = {"TrackNumber": 1, "TrackUID": 1, "TrackType": OF_VIDEO, "DefaultDuration": _time(1, fps), **codec}
-    return (
-        _master(EBML, {"DocType": b"matroska", "DocTypeVersion": 4, "DocTypeReadVersion": 2})
-        + SEGMENT_WITHOUT_END
-        + _master(INFO, {"TimestampScale": 1})
-        + _master(TRACKS, {}, _master(TRACK, track, _master(VIDEO, video)))
-    )
+        codec = _element("CodecID", b"V_MS/VFW/FOURCC") + _element("CodecPrivate", _bitmap_header(size, b"MPNG"))
+    number = [_element("TrackNumber", 1), _element("TrackUID", 1), _element("TrackType", VIDEO)]
+    track = [*number, _element("DefaultDuration", _time(1, fps)), codec, _element("Video", *video)]
+    kind = [_element("DocType", b"matroska"), _element("DocTypeVersion", 4), _element("DocTypeReadVersion", 2)]
+    about = _element("Info", _element("TimestampScale", 1)) + _element("Tracks", _element("TrackEntry", *track))
+    return _element("EBML", *kind) + SEGMENT_WITHOUT_END + about
 
 
 def before(frame: int, fps: Fraction, picture_bytes: int) -> bytes:
     """What comes before the picture that is shown from a frame on."""
-    block = SIMPLE_BLOCK + _length(len(KEY_FRAME_OF_TRACK_1) + picture_bytes) + KEY_FRAME_OF_TRACK_1
-    return _master(CLUSTER, {"Timestamp": _time(frame, fps)}, block, more_bytes=picture_bytes)
+    block = _element("SimpleBlock", KEY_FRAME, to_come=picture_bytes)
+    return _element("Cluster", _element("Timestamp", _time(frame, fps)), block, to_come=picture_bytes)
 
 
 def _time(frame: int, fps: Fraction) -> int:
@@ -64,17 +75,8 @@ def _bitmap_header(size: tuple[int, int], codec: bytes) -> bytes:
     return struct.pack("<IiiHH4s5I", 40, *size, 1, 24, codec, 0, 0, 0, 0, 0)
 
 
-def _master(names: dict[str, str], values: dict[str, Value], inner: bytes = b"", more_bytes: int = 0) -> bytes:
-    """An element that holds others: values, then `inner`, then `more_bytes` that the caller appends."""
-    content = b"".join(_element(names[name], value) for name, value in values.items()) + inner
-    return bytes.fromhex(names[""]) + _length(len(content) + more_bytes) + content
-
-
-def _element(identifier: str, value: Value) -> bytes:
-    data = value if isinstance(value, bytes) else value.to_bytes(8, "big")
-    return bytes.fromhex(identifier) + _length(len(data)) + data
-
-
-def _length(number: int) -> bytes:
-    """As eight bytes."""
-    return (1 << 56 | number).to_bytes(8, "big")
+def _element(name: str, *content: int | bytes, to_come: int = 0) -> bytes:
+    """An element with its content, or the beginning of it: so many bytes are `to_come`."""
+    data = b"".join(part if isinstance(part, bytes) else part.to_bytes(8, "big") for part in content)
+    size = (1 << 56 | len(data) + to_come).to_bytes(8, "big")
+    return bytes.fromhex(IDENTIFIERS[name]) + size + data
