@@ -36,8 +36,8 @@ FRAMES_IN_FLIGHT = 3
 """Pictures waiting between browser and encoder: enough to keep both at work, few enough for 4K in little memory."""
 
 MOST_REPEATS = 10
-"""So often a frame is repeated before its picture is sent again. ffmpeg repeats it when it knows for how long, so it has
-work between two pictures, and little enough of it that its silence remains a sign that it hangs."""
+"""So often a frame is repeated before its picture is sent again. ffmpeg repeats it once it knows for how long: so it
+has work meanwhile, and little enough of it that its silence remains a sign that it hangs."""
 
 Emit = Callable[[Event], None]
 OnFinished = Callable[[RenderChunk, Sidecar, float], None]
