@@ -59,6 +59,11 @@ class PngPicture:
         """Nobody can have changed it."""
 
 
+def _unless_shown(data: bytes, shown: PngPicture | None) -> PngPicture:
+    """A new picture, or the last one if it is the same."""
+    return shown if shown is not None and data == shown.data else PngPicture(data)
+
+
 Picture = PngPicture | RawPicture
 """What a frame shows. Frames that show the same may share one."""
 
@@ -124,12 +129,10 @@ class BeginFrame:
             if not self._stale:
                 return self._shown
         data = await self._screenshot(ticks)
-        self._still = self._shown is not None and data == self._shown.data
-        if not self._still:
-            self._shown = PngPicture(data)
+        picture = _unless_shown(data, self._shown)
+        self._still, self._shown = picture is self._shown, picture
         self._stale = False
-        assert self._shown is not None
-        return self._shown
+        return picture
 
     async def settle(self) -> None:
         pass
@@ -274,9 +277,7 @@ class Screenshot:
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
-        data = bytes(reply["data"])
-        if self._shown is None or data != self._shown.data:
-            self._shown = PngPicture(data)
+        self._shown = _unless_shown(bytes(reply["data"]), self._shown)
         return self._shown
 
     async def settle(self) -> None:

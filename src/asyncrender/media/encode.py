@@ -38,17 +38,17 @@ class Encoder:
         """
         with anyio.move_on_after(self._idle_seconds) as waiting:
             try:
-                await self._child.stdin.send(self._head + matroska.before(self.frames, self._fps, len(picture)))
+                head = b"" if self.frames else self._head
+                await self._child.stdin.send(head + matroska.before(self.frames, self._fps, len(picture)))
                 await self._child.stdin.send(picture)
             except BrokenPipeError:
                 await self._died()
         if waiting.cancelled_caught:
             raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE)
-        self._head = b""
         self.frames += 1
 
     def repeat(self) -> None:
-        """The next frame is as the last one: nothing is sent, and ffmpeg converts nothing again."""
+        """The next frame is as the last one, which was written: nothing is sent, and ffmpeg converts nothing again."""
         self.frames += 1
 
     async def finish(self) -> None:
