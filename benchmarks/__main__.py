@@ -132,13 +132,13 @@ def _measure_engine(scene: str, size: str, rounds: int, *, quick: bool) -> Itera
 
 
 def configs(scene: str, size: str, *, quick: bool) -> list[engine.Config]:
-    """At 1080p every number of workers and every way of capturing, at other sizes what `resolve` would take."""
+    """At 1080p all numbers of workers, ways of capturing and presets, at other sizes what `resolve` would take."""
     automatic = engine.Config(scene, size, workers=None)
     if size != "1080p" or quick:
         return [automatic]
     workers = [engine.Config(scene, size, workers=count) for count in (1, 2)]
     slower = [engine.Config(scene, size, workers=None, capture=capture) for capture in ("beginframe", "screenshot")]
-    return [*workers, automatic, *slower]
+    return [*workers, automatic, *slower, engine.Config(scene, size, workers=None, preset="ultrafast")]
 
 
 def say(section: str, row: dict[str, Any]) -> None:

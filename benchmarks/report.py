@@ -12,7 +12,7 @@ from benchmarks.compare import GROUPS, OURS, Contest
 Row = Sequence[object]
 
 ENGINE_COLUMNS = (
-    *("scene", "size", "workers", "frames by", "fps", "limit", "efficiency"),
+    *("scene", "size", "workers", "frames by", "x264", "fps", "limit", "efficiency"),
     *("page", "capture", "transport", "convert", "encode", "ours"),
     *("page, wall", "picture, wall", "first frame, s", "start-up, s", "memory, MB", "runs"),
 )
@@ -64,7 +64,7 @@ def engine_table(results: dict[str, Any]) -> str:
         speed = [found["fps"], limit["fps"], f"{found['fps'] / limit['fps']:.0%}"]
         wall = [found["wall_ms.page"], found["wall_ms.picture"]]
         rest = [found["first_frame_seconds"], found["startup_seconds"], found["peak_memory_mb"], int(found["runs"])]
-        rows.append([scene, size, workers or "auto", path, *speed, *_stages(found, limit), *wall, *rest])
+        rows.append([scene, size, workers or "auto", path, preset, *speed, *_stages(found, limit), *wall, *rest])
     return table(ENGINE_COLUMNS, rows)
 
 
@@ -172,7 +172,7 @@ def document(results: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-ENGINE_WORDS = """x264 medium, crf 18. Figures are medians without start-up: the difference of a long and a short
+ENGINE_WORDS = """crf 18. Figures are medians without start-up: the difference of a long and a short
 render, each in a process of its own. page to ours are CPU milliseconds a frame. page: the renderer process;
 capture: the compositor's process, and the browser's, which makes PNGs; transport: what ffmpeg takes beyond
 conversion and encoding: to read raw frames, or to decode PNGs and convert their colours; convert and
