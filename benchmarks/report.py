@@ -19,6 +19,9 @@ ENGINE_COLUMNS = (
 PEER_COLUMNS = (
     *("renderer", "fps", "ours ÷ it", "start-up, s", "CPU ms/frame", "memory, MB", "late by", "worst dB", "runs"),
 )
+AGREEMENT = 0.1
+"""Two runs agree on a ratio that differs by no more than this share."""
+
 CONVERSION = ("scene", "size", "browser alone", "conversion", "x264 medium", "x264 ultrafast")
 
 
@@ -181,14 +184,20 @@ for, picture from asking for it until it was there. limit is what the machine co
 and encoding cost anything and all cores were busy with them; efficiency is fps ÷ limit."""
 
 PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second, run in turn. fps is the slope between the short and
-the long render; "ours ÷ it" compares a run with those of ours before and after it. CPU is that of the whole machine.
-"late by" is the shift in frames against the reference that fits best, "worst dB" the least similar frame so shifted,
-seen small. In brackets: shown, not ranked, because its scenes were drawn again for it."""
+the long render, of which ours has more frames and as many seconds; "ours ÷ it" compares a run with those of ours before
+and after it. CPU is that of the whole machine. "late by" is the shift in frames against the reference that fits best,
+"worst dB" the least similar frame so shifted, seen small. In brackets: shown, not ranked, because its scenes were drawn
+again for it."""
 
 
 def disagreement(first: dict[str, Any], second: dict[str, Any]) -> str:
-    """Each ratio of two runs beside the other, the worst first."""
+    """Each ratio of two runs beside the other, the worst first, and how many of them agree."""
     one, two = ratios(first), ratios(second)
-    both = sorted(one.keys() & two.keys(), key=lambda key: -abs(two[key] / one[key] - 1))
-    rows = [[*key, one[key], two[key], f"{two[key] / one[key] - 1:+.1%}"] for key in both]
-    return table(("class", "scene", "peer", "ours ÷ it, first", "second", "differ by"), rows)
+    differ = {key: two[key] / one[key] - 1 for key in one.keys() & two.keys()}
+    worst_first = sorted(differ, key=lambda key: -abs(differ[key]))
+    rows = [[*key, one[key], two[key], f"{differ[key]:+.1%}"] for key in worst_first]
+    shown = table(("class", "scene", "peer", "ours ÷ it, first", "second", "differ by"), rows)
+    apart = [abs(value) for value in differ.values()]
+    within = sum(value <= AGREEMENT for value in apart)
+    summary = f"{within} of {len(apart)} within {AGREEMENT:.0%}, median {statistics.median(apart or [0]):.1%}"
+    return f"{shown}\n\n{summary}"

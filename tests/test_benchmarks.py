@@ -103,3 +103,13 @@ def test_a_ratio_is_that_of_neighbours() -> None:
     assert report.ratios({"contests": other}) == {}
     rounds = [row for fps in (10.0, 15.0, 30.0) for row in (slow, contest("one", fps))]
     assert report.ratios({"contests": rounds})["A", "dom", "one"] == pytest.approx(2.0)
+
+
+def test_two_runs_are_compared_ratio_by_ratio() -> None:
+    first = [contest(compare.OURS, 30.0), contest("one", 10.0), contest(compare.OURS, 30.0), contest("two", 10.0)]
+    second = [first[0], contest("one", 9.5), first[0], contest("two", 8.0), contest("three", 8.0)]
+    said = report.disagreement({"contests": first}, {"contests": second})
+    rows = [line for line in said.splitlines() if "dom" in line]
+    assert [row.split("|")[3].strip() for row in rows] == ["two", "one"]  # what only one run has is not compared
+    assert "+25.0%" in rows[0]
+    assert said.endswith("1 of 2 within 10%, median 15.1%")
