@@ -106,8 +106,11 @@ class Pipe:
                 self._waited = True
 
     async def send(self, data: bytes | memoryview | FilePart) -> None:
-        """A part of a file goes without a copy, where that can be had, if it is so large that it displaces the last."""
-        await anyio.lowlevel.checkpoint()
+        """A part of a file goes without a copy, where that can be had, if it is so large that it displaces the last.
+
+        Others get their turn only if there is no room: it is the reader whom everybody waits for.
+        """
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if isinstance(data, FilePart):
             if sys.platform == "linux" and len(data) >= PIPE_BYTES:
                 await self._splice(data)

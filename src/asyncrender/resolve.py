@@ -45,8 +45,9 @@ WORKER_BYTES = 700 << 20
 """Memory of one worker at 1080p: a browser's processes and an encoder, measured as 450-600 MB, with some air."""
 
 CORES_PER_RAW_WORKER = 2
-"""A raw worker's compositor, page and encoder work at the same time: on two cores one worker is faster than two (1.2
-times with dom and x264 medium, 1.1 times with slides and ultrafast)."""
+"""A raw worker's compositor, page and encoder work at the same time: one all but fills two cores. Two have to live
+through the earlier frames besides, and are slower (dom: 52 frames a second instead of 65, ultrafast); where a page is
+jumped through they are 0.9 to 1.2 times as fast, and 1.8 times where its frames wait for a server."""
 
 FRAMES_PER_WORKER = 30
 """Fewer frames than this do not pay for starting another browser (some 0.5 s against 40 ms a frame)."""
