@@ -79,16 +79,16 @@ def contests(
 
     We go before and after each other: we are in every ratio, and a machine's speed of now is not that of a minute ago.
     """
-    chosen = [peer for peer in chosen if scene in peer.scenes]
+    chosen = [peer for peer in chosen if scene in peer.scenes and (peer.ranked or round_number == 0)]
     for group in GROUPS:
         ours = our_frames(frames, group)
         yield _run(None, scene, group, round_number, ours, reference, folder)
         for peer in chosen:
-            if group in peer.groups and (round_number == 0 or not peer.redrawn):
+            if group in peer.groups:
                 yield _run(peer, scene, group, round_number, frames, reference, folder)
                 yield _run(None, scene, group, round_number, ours, reference, folder)
     for peer in chosen:
-        if not peer.groups and round_number == 0:
+        if not peer.groups:
             yield _run(peer, scene, None, round_number, frames, reference, folder)
 
 
@@ -130,7 +130,7 @@ def _run(
         shift=verdict.shift,
         lowest_psnr_db=verdict.lowest_psnr_db,
         fault=fault,
-        ranked=group is not None and not (peer and peer.redrawn),
+        ranked=peer is None or peer.ranked,
     )
 
 

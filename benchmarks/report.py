@@ -19,10 +19,10 @@ ENGINE_COLUMNS = (
 PEER_COLUMNS = (
     *("renderer", "fps", "ours ÷ it", "start-up, s", "CPU ms/frame", "memory, MB", "late by", "worst dB", "runs"),
 )
+CONVERSION = ("scene", "size", "browser alone", "conversion", "x264 medium", "x264 ultrafast")
+
 AGREEMENT = 0.1
 """Two runs agree on a ratio that differs by no more than this share."""
-
-CONVERSION = ("scene", "size", "browser alone", "conversion", "x264 medium", "x264 ultrafast")
 
 
 def table(columns: Sequence[str], rows: Iterable[Row]) -> str:

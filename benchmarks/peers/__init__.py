@@ -61,6 +61,10 @@ class Peer:
     redrawn: bool = False
     """It renders scenes that were drawn again for it: shown beside the others of its classes, not ranked among them."""
 
+    @property
+    def ranked(self) -> bool:
+        return bool(self.groups) and not self.redrawn
+
 
 @dataclass(frozen=True)
 class Command:

@@ -67,7 +67,7 @@ def before(frame: int, fps: Fraction, picture_bytes: int) -> bytes:
 
 
 def _time(frame: int, fps: Fraction) -> int:
-    return (2 * frame * TICKS_PER_SECOND * fps.denominator + fps.numerator) // (2 * fps.numerator)
+    return round(frame * TICKS_PER_SECOND / fps)
 
 
 def _bitmap_header(size: tuple[int, int], codec: bytes) -> bytes:
