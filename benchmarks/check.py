@@ -79,7 +79,7 @@ def render_reference(scene: str, size: str, frames: int, folder: Path) -> Path:
     }
     job = {"scene": str(scenes.page(scene)), "output": str(output), "options": options}
     argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
-    usage = meter.measure(argv, folder=folder, env=meter.importable(), timeout_seconds=RENDER_SECONDS)
+    usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RENDER_SECONDS)
     if usage.returncode:
         raise SystemExit(f"the reference of {scene} could not be rendered: {usage.stderr}")
     return output

@@ -1,16 +1,20 @@
-"""Side by side with other renderers: the same pages, run in turn, so that a busy spell of the machine meets all.
+"""Side by side with other renderers: the same pages, second by second in turn, so that all have the same machine.
 
 Throughput is a slope, frames ÷ seconds between a short and a long render, so that start-up does not hide in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shutil
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import check, engine, meter, peers
 from benchmarks.check import Film
+from benchmarks.meter import Program, Usage
 from benchmarks.peers import Peer
 
 SCENES = ("dom", "canvas", "slides", "photo")
@@ -23,8 +27,8 @@ The scenes that go at ten frames a second get as many seconds as the others with
 `slides` comes round in 120 and 60 frames, so that the mean of more frames is that of fewer."""
 
 OUR_TIMES = {"A": 2, "B": 4}
-"""By class: so many times as many frames lie between our two renders, so that ours last about as long as the others'.
-The error of a slope is one of seconds: over the two seconds that the same frames took, it was a tenth."""
+"""By class: so many times as many frames lie between our two renders, so that ours last about as long as the quickest
+peers'. Beside one that takes longer ours is rendered again and again, and the mean counts."""
 
 GROUPS = {"A": "medium", "B": "ultrafast"}
 """The classes, and x264's preset in each; crf 18 in both. What has another scene or its own bitrate is in none."""
@@ -45,7 +49,7 @@ class Contest:
     round: int
     frames: tuple[int, int]
     seconds: tuple[float, float]
-    """Wall time of the whole process."""
+    """Wall time of the whole process, as long as it was its turn."""
     machine_cpu_seconds: tuple[float, float]
     peak_memory_mb: float
     left_behind: int
@@ -56,6 +60,8 @@ class Contest:
     """Why it does not count."""
     ranked: bool = True
     """False: it is only shown, because its scene was drawn again, or because it is in no class."""
+    beside: str | None = None
+    """Of ours: the peer with which it took turns."""
 
     @property
     def fps(self) -> float:
@@ -72,24 +78,32 @@ class Contest:
         return 1000 * spent / (self.frames[1] - self.frames[0])
 
 
+@dataclass(frozen=True)
+class _Render:
+    """One length, by one renderer; of ours there may be several runs."""
+
+    frames: int
+    usages: Sequence[Usage]
+    fault: str | None
+    verdict: check.Verdict
+
+
 def contests(
     scene: str, chosen: Iterable[Peer], frames: tuple[int, int], round_number: int, reference: Film, folder: Path
 ) -> Iterator[Contest]:
-    """All who take part, one after another, in every class they are in; who is not ranked only in the first round.
+    """All who take part, in every class they are in, each at once with us; who is not ranked only in the first round.
 
-    We go before and after each other: we are in every ratio, and a machine's speed of now is not that of a minute ago.
+    Of the two only one runs at a time, second by second: a machine's speed of now is not that of a minute ago.
     """
     chosen = [peer for peer in chosen if scene in peer.scenes and (peer.ranked or round_number == 0)]
+    about = (scene, round_number, reference, folder)
     for group in GROUPS:
-        ours = our_frames(frames, group)
-        yield _run(None, scene, group, round_number, ours, reference, folder)
         for peer in chosen:
             if group in peer.groups:
-                yield _run(peer, scene, group, round_number, frames, reference, folder)
-                yield _run(None, scene, group, round_number, ours, reference, folder)
+                yield from _run(peer, group, frames, our_frames(frames, group), *about)
     for peer in chosen:
         if not peer.groups:
-            yield _run(peer, scene, None, round_number, frames, reference, folder)
+            yield from _run(peer, None, frames, None, *about)
 
 
 def our_frames(frames: tuple[int, int], group: str) -> tuple[int, int]:
@@ -99,52 +113,81 @@ def our_frames(frames: tuple[int, int], group: str) -> tuple[int, int]:
 
 
 def _run(
-    peer: Peer | None,
-    scene: str,
+    peer: Peer,
     group: str | None,
-    round_number: int,
     frames: tuple[int, int],
+    ours: tuple[int, int] | None,
+    scene: str,
+    round_number: int,
     reference: Film,
     folder: Path,
-) -> Contest:
-    usages, fault, verdict = [], None, check.Verdict(0, 0, 0.0)
-    for count in frames:
-        output = folder / "out.mp4"
-        output.unlink(missing_ok=True)
-        usage = _measure(peer, scene, group, count, output, folder)
-        usages.append(usage)
-        fault = fault or _fault(usage)
-        if fault is None:
-            verdict = check.compare(check.decode(output), reference[:count])
-            fault = verdict.fault(count, exact=peer is None)
+) -> Iterator[Contest]:
+    """The peer's contest, after ours beside it if there is one."""
+    its, mine = [], []
+    for which, count in enumerate(frames):
+        film, program = _peers_program(peer, scene, group, count, folder)
+        if ours is None:
+            usage = meter.measure(program, timeout_seconds=RUN_SECONDS)
+        else:
+            our_film, our_program = _our_program(scene, group, ours[which], folder)
+            usages, usage = meter.measure_in_turn(our_program, program, timeout_seconds=RUN_SECONDS)
+            mine.append(_checked(usages, our_film, ours[which], reference, exact=True))
+        its.append(_checked([usage], film, count, reference, exact=False))
+    if mine:
+        yield _contest(mine, renderer=OURS, scene=scene, group=group, round=round_number, beside=peer.name)
+    yield _contest(its, renderer=peer.name, scene=scene, group=group, round=round_number, ranked=peer.ranked)
+
+
+def _our_program(scene: str, group: str | None, frames: int, folder: Path) -> tuple[Path, Program]:
+    work = _emptied(folder / "ours")
+    config = engine.Config(scene, workers=None, preset=GROUPS[group or "A"])
+    film = work / "out.mp4"
+    return film, Program(engine.job(config, frames, film), work, meter.importable())
+
+
+def _peers_program(peer: Peer, scene: str, group: str | None, frames: int, folder: Path) -> tuple[Path, Program]:
+    work = _emptied(folder / "theirs")
+    peers.prepare(peer, scene, frames, work)
+    film = work / "out.mp4"
+    return film, peers.program(peer, scene, frames, film, work, group)
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _checked(usages: Sequence[Usage], film: Path, frames: int, reference: Film, *, exact: bool) -> _Render:
+    fault = next((fault for fault in map(_fault, usages) if fault), None)
+    verdict = check.Verdict(0, 0, 0.0)
+    if fault is None:
+        verdict = check.compare(check.decode(film), reference[:frames])
+        fault = verdict.fault(frames, exact=exact)
+    return _Render(frames, usages, fault, verdict)
+
+
+def _contest(renders: Sequence[_Render], **about: Any) -> Contest:
+    short, long = renders
     return Contest(
-        renderer=peer.name if peer else OURS,
-        scene=scene,
-        group=group,
-        round=round_number,
-        frames=frames,
-        seconds=(usages[0].seconds, usages[1].seconds),
-        machine_cpu_seconds=(usages[0].machine_cpu_seconds, usages[1].machine_cpu_seconds),
-        peak_memory_mb=usages[1].peak_memory_mb,
-        left_behind=max(usage.left_behind for usage in usages),
-        shift=verdict.shift,
-        lowest_psnr_db=verdict.lowest_psnr_db,
-        fault=fault,
-        ranked=peer is None or peer.ranked,
+        **about,
+        frames=(short.frames, long.frames),
+        seconds=_means(renders, "seconds"),
+        machine_cpu_seconds=_means(renders, "machine_cpu_seconds"),
+        peak_memory_mb=max(usage.peak_memory_mb for usage in long.usages),
+        left_behind=max(usage.left_behind for render in renders for usage in render.usages),
+        shift=long.verdict.shift,
+        lowest_psnr_db=long.verdict.lowest_psnr_db,
+        fault=short.fault or long.fault,
     )
 
 
-def _measure(peer: Peer | None, scene: str, group: str | None, frames: int, output: Path, folder: Path) -> meter.Usage:
-    if peer is None:
-        config = engine.Config(scene, workers=None, preset=GROUPS[group or "A"])
-        argv = engine.job(config, frames, output)
-        return meter.measure(argv, folder=folder, env=meter.importable(), timeout_seconds=RUN_SECONDS)
-    peers.prepare(peer, scene, frames, folder)
-    command = peers.command(peer, scene, frames, output, folder, group)
-    return meter.measure(command.argv, folder=command.folder, env=command.env, timeout_seconds=RUN_SECONDS)
+def _means(renders: Sequence[_Render], figure: str) -> tuple[float, float]:
+    short, long = (statistics.fmean(getattr(usage, figure) for usage in render.usages) for render in renders)
+    return short, long
 
 
-def _fault(usage: meter.Usage) -> str | None:
+def _fault(usage: Usage) -> str | None:
     if usage.returncode:
         words = (usage.stderr or usage.stdout).strip().splitlines()
         return f"exit code {usage.returncode}: {words[-1] if words else ''}"[:300]

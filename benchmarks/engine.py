@@ -107,7 +107,7 @@ def _render(
     output = folder / "out.mp4"
     output.unlink(missing_ok=True)
     argv = job(config, frames, output, trace)
-    usage = meter.measure(argv, folder=folder, env=meter.importable(), timeout_seconds=RUN_SECONDS)
+    usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RUN_SECONDS)
     if usage.returncode or usage.left_behind:
         raise SystemExit(f"{config}: exit code {usage.returncode}, {usage.left_behind} processes left; {usage.stderr}")
     fault = check.compare(check.decode(output), reference[:frames]).fault(frames, exact=True)

@@ -69,7 +69,7 @@ def _browser_ms(scene: str, size: str, folder: Path) -> float:
         }
         job = {"scene": str(scenes.page(scene)), "output": str(folder / "alone.mp4"), "options": options}
         argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
-        usage = meter.measure(argv, folder=folder, env=meter.importable(), timeout_seconds=RUN_SECONDS)
+        usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RUN_SECONDS)
         if usage.returncode:
             raise SystemExit(f"{scene} could not be drawn: {usage.stderr}")
         spent.append(sum(seconds for kind, seconds in usage.cpu_seconds.items() if kind.startswith("chromium")))

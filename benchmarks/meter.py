@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -21,8 +22,25 @@ SAMPLE_SECONDS = 0.05
 MEMORY_EVERY = 5
 """Proportional memory is read at each so many-th sample: it costs the kernel a walk through all pages."""
 
+STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_DISK_SLEEP}
+"""What a process may be in after SIGSTOP; from the last it wakes up only to be stopped."""
+
+SLICE_SECONDS = 1.0
+"""Of two programs that take turns, how long each runs before it is the other's turn."""
+
 MARK = "ASYNCRENDER_BENCHMARK"
-"""An environment variable by which whatever a run leaves behind is found, and ended."""
+"""An environment variable by which all processes of a run are found, also those it leaves behind."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What can be measured."""
+
+    argv: Sequence[str]
+    folder: Path
+    """Its working directory; what it says is kept there. No two programs of one time share it."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to our own environment."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +64,18 @@ class Usage:
 
 @dataclass
 class _Tree:
-    kind: Callable[[psutil.Process], str]
-    cpu: dict[tuple[int, float], tuple[str, float]] = field(default_factory=dict)
+    cpu: dict[psutil.Process, tuple[str, float]] = field(default_factory=dict)
     peak: int = 0
 
     def look(self, root: psutil.Process, *, memory: bool) -> None:
         used = 0
-        with suppress(psutil.Error):
-            for process in [root, *root.children(recursive=True)]:
-                with suppress(psutil.Error):  # it ended meanwhile
-                    key, times = (process.pid, process.create_time()), process.cpu_times()
-                    # asked each time: a process may have been a shell before it became what it is
-                    self.cpu[key] = (self.kind(process), times.user + times.system)
-                    if memory:
-                        used += process.memory_full_info().pss
+        for process in _family(root):
+            with suppress(psutil.Error):  # it ended meanwhile
+                times = process.cpu_times()
+                # asked each time: a process may have been a shell before it became what it is
+                self.cpu[process] = (by_name(process), times.user + times.system)
+                if memory:
+                    used += process.memory_full_info().pss
         self.peak = max(self.peak, used)
 
     def by_kind(self) -> dict[str, float]:
@@ -78,55 +94,124 @@ def by_name(process: psutil.Process) -> str:
     return "ffmpeg" if name.startswith("ffmpeg") else name
 
 
-def measure(
-    argv: Sequence[str],
-    *,
-    folder: Path,
-    env: Mapping[str, str] | None = None,
-    timeout_seconds: float,
-    kind: Callable[[psutil.Process], str] = by_name,
-) -> Usage:
-    """Run a program to its end; it and all its children are killed after `timeout_seconds`, or if we are interrupted.
+class Run:
+    """A program that is alive only while somebody waits for it; it and all its children end with the block."""
 
-    `folder` is its working directory. `env` is added to our own environment.
-    """
-    out, err = folder / "stdout.txt", folder / "stderr.txt"
-    mark = uuid.uuid4().hex
-    began, machine = time.perf_counter(), _machine_cpu_seconds()
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        child = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env={**os.environ, **(env or {}), MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
+    def __init__(self, program: Program, timeout_seconds: float) -> None:
+        """It is killed when it has run for `timeout_seconds`; time in which it was stopped does not count."""
+        self._program, self._timeout = program, timeout_seconds
+        self._files = [program.folder / f"{stream}.txt" for stream in ("stdout", "stderr")]
+        self._mark, self._tree, self._samples = uuid.uuid4().hex, _Tree(), 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped: set[psutil.Process] = set()
+        self._machine, self._left_behind = 0.0, 0
+        self.seconds = 0.0
+        """How long it has run."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @property
+    def ended(self) -> bool:
+        return self._child is not None and self._child.returncode is not None
+
+    def advance(self, seconds: float) -> None:
+        """Start it, or let it go on, for so long, or to its end. All its processes are stopped until the next call."""
+        if self.ended:
+            return
+        began, machine = time.perf_counter(), _machine_cpu_seconds()
+        until = began + min(seconds, self._timeout - self.seconds)
+        child = self._child = self._child or self._start()
+        root = psutil.Process(child.pid)
+        for process in self._stopped:
+            with suppress(psutil.Error):
+                process.resume()
+        while child.poll() is None and (left := until - time.perf_counter()) > 0:
+            self._tree.look(root, memory=self._samples % MEMORY_EVERY == 0)
+            self._samples += 1
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(min(SAMPLE_SECONDS, left))
+        if not self.ended:
+            self._stop(root)
+        self.seconds += time.perf_counter() - began
+        self._machine += _machine_cpu_seconds() - machine
+        if self.ended or self.seconds >= self._timeout:
+            self._end()
+
+    def usage(self) -> Usage:
+        """What it took, once it has ended."""
+        assert self._child is not None
+        return Usage(
+            seconds=self.seconds,
+            machine_cpu_seconds=self._machine,
+            cpu_seconds=self._tree.by_kind(),
+            peak_memory_mb=self._tree.peak / 2**20,
+            returncode=self._child.returncode,
+            left_behind=self._left_behind,
+            stdout=self._files[0].read_text(errors="replace"),
+            stderr=self._files[1].read_text(errors="replace")[-4000:],
         )
-        try:
-            root, tree, samples = psutil.Process(child.pid), _Tree(kind), 0
-            while child.poll() is None:
-                tree.look(root, memory=samples % MEMORY_EVERY == 0)
-                samples += 1
-                if time.perf_counter() - began > timeout_seconds:
-                    break
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(SAMPLE_SECONDS)
-            ended, machine = time.perf_counter(), _machine_cpu_seconds() - machine
-        finally:
-            child.kill()
-            child.wait()
-            left = _end_marked(mark)
-    return Usage(
-        seconds=ended - began,
-        machine_cpu_seconds=machine,
-        cpu_seconds=tree.by_kind(),
-        peak_memory_mb=tree.peak / 2**20,
-        returncode=child.returncode,
-        left_behind=left,
-        stdout=out.read_text(errors="replace"),
-        stderr=err.read_text(errors="replace")[-4000:],
-    )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._files[0].open("wb") as stdout, self._files[1].open("wb") as stderr:
+            return subprocess.Popen(
+                self._program.argv,
+                cwd=self._program.folder,
+                env={**os.environ, **self._program.env, MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    def _stop(self, root: psutil.Process) -> None:
+        """Until all were seen to be still, and then all again: who is not yet stopped may start others."""
+        self._stopped, calm = set(), 0
+        while calm < 2:
+            present = {*_family(root), *_marked(self._mark)}
+            for process in present - self._stopped:
+                with suppress(psutil.Error):
+                    process.suspend()
+            self._stopped |= present
+            calm = calm + 1 if all(map(_is_still, present)) else 0
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+        for process in _marked(self._mark):
+            with suppress(psutil.Error):
+                process.kill()
+                self._left_behind += 1
+
+
+def measure(program: Program, *, timeout_seconds: float) -> Usage:
+    """Run a program to its end; it and its children are killed after `timeout_seconds`, or if we are interrupted."""
+    with Run(program, timeout_seconds) as run:
+        run.advance(timeout_seconds)
+    return run.usage()
+
+
+def measure_in_turn(one: Program, other: Program, *, timeout_seconds: float) -> tuple[list[Usage], Usage]:
+    """Two programs at once, of which only one runs at a time, second by second: both have had the same machine.
+
+    `one` is run again until `other` has ended. A repetition less than half of which ran beside `other` is dropped.
+    """
+    usages: list[Usage] = []
+    with Run(other, timeout_seconds) as beside:
+        while not (usages and beside.ended):
+            with Run(one, timeout_seconds) as run:
+                while not run.ended:
+                    run.advance(SLICE_SECONDS)
+                    if usages and beside.ended and run.seconds < usages[0].seconds / 2:
+                        break
+                    beside.advance(SLICE_SECONDS)
+                else:
+                    usages.append(run.usage())
+    return usages, beside.usage()
 
 
 def end_runs_on_termination() -> None:
@@ -134,14 +219,23 @@ def end_runs_on_termination() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def _end_marked(mark: str) -> int:
-    found = 0
+def _is_still(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.status() in STILL
+    return True
+
+
+def _family(root: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):  # it has ended
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                process.kill()
-                found += 1
-    return found
+                yield process
 
 
 def _machine_cpu_seconds() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.compare import GROUPS, OURS, Contest
@@ -103,29 +104,26 @@ def standings(results: dict[str, Any]) -> dict[tuple[str | None, str], list[tupl
 def ratios(results: dict[str, Any]) -> dict[tuple[str, str, str], float]:
     """(class, scene, peer): our throughput ÷ the peer's, the median over the rounds.
 
-    Ours is the mean of our runs before and after the peer's own: next to one another they had the same machine.
+    Only runs that took turns are compared: they had the same machine.
     """
-    runs = [_with_figures(one) for one in results["contests"]]
+    right = [_with_figures(one) for one in results["contests"] if one["fault"] is None]
+    ours = {(*_place(one), one["beside"]): one["fps"] for one in right if one["renderer"] == OURS}
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for index, run in enumerate(runs):
-        if run["renderer"] == OURS or run["fault"] or not run["ranked"]:
-            continue
-        beside = [one["fps"] for one in runs[max(0, index - 1) : index + 2] if _is_ours_beside(one, run)]
-        if beside:
-            found[run["group"], run["scene"], run["renderer"]].append(statistics.fmean(beside) / run["fps"])
+    for one in right:
+        beside = ours.get((*_place(one), one["renderer"]))
+        if beside and one["ranked"]:
+            found[one["group"], one["scene"], one["renderer"]].append(beside / one["fps"])
     return {which: statistics.median(some) for which, some in found.items()}
 
 
-def _is_ours_beside(one: dict[str, Any], run: dict[str, Any]) -> bool:
-    same = all(one[name] == run[name] for name in ("group", "scene", "round"))
-    return same and one["renderer"] == OURS and one["fault"] is None
+def _place(contest: dict[str, Any]) -> tuple[Any, ...]:
+    return contest["round"], contest["group"], contest["scene"]
 
 
 def _with_figures(contest: dict[str, Any]) -> dict[str, Any]:
     made = Contest(**{**contest, "frames": tuple(contest["frames"])})
     return {
-        **contest,
-        "ranked": made.ranked,
+        **asdict(made),
         "fps": made.fps,
         "startup_seconds": made.startup_seconds,
         "cpu_ms": made.cpu_ms,
@@ -183,11 +181,11 @@ encode: ffmpeg alone with the same pictures raw; ours: Python. In wall time: pag
 for, picture from asking for it until it was there. limit is what the machine could do if only drawing, conversion
 and encoding cost anything and all cores were busy with them; efficiency is fps ÷ limit."""
 
-PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second, run in turn. fps is the slope between the short and
-the long render, of which ours has more frames and as many seconds; "ours ÷ it" compares a run with those of ours before
-and after it. CPU is that of the whole machine. "late by" is the shift in frames against the reference that fits best,
-"worst dB" the least similar frame so shifted, seen small. In brackets: shown, not ranked, because its scenes were drawn
-again for it."""
+PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second. Each peer and ours take turns, second by second: the
+one whose turn it is not is stopped. fps is the slope between the short and the long render; "ours ÷ it" compares those
+that took turns. CPU is that of the whole machine. "late by" is the shift in frames against the reference that fits
+best, "worst dB" the least similar frame so shifted, seen small. In brackets: shown, not ranked, because its scenes were
+drawn again for it."""
 
 
 def disagreement(first: dict[str, Any], second: dict[str, Any]) -> str:

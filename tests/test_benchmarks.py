@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def test_cost_is_that_of_the_whole_tree_and_nothing_is_left(tmp_path: Path) -> N
     busy = "import time; end = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
     nap = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     run = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); {nap}; print('done')"
-    usage = meter.measure([sys.executable, "-c", run], folder=tmp_path, timeout_seconds=60)
+    usage = meter.measure(meter.Program([sys.executable, "-c", run], tmp_path), timeout_seconds=60)
     assert (usage.returncode, usage.stdout, usage.left_behind) == (0, "done\n", 1)
     assert sum(usage.cpu_seconds.values()) > 0.3
     assert usage.machine_cpu_seconds > 0.3
@@ -68,14 +69,57 @@ def test_cost_is_that_of_the_whole_tree_and_nothing_is_left(tmp_path: Path) -> N
 
 
 def test_what_hangs_is_ended(tmp_path: Path) -> None:
-    usage = meter.measure(["sleep", "600"], folder=tmp_path, timeout_seconds=0.2)
+    usage = meter.measure(meter.Program(["sleep", "600"], tmp_path), timeout_seconds=0.2)
     assert usage.returncode == -9
     assert usage.seconds < 60
 
 
+WORKER = """
+import sys, time
+seconds, log = float(sys.argv[1]), open(sys.argv[2], "a")
+while seconds > 0:
+    time.sleep(0.005)
+    seconds -= 0.005
+    print(time.monotonic(), file=log, flush=True)
+"""
+
+
+def worker(folder: Path, seconds: float) -> meter.Program:
+    """What counts its steps into a log, in a grandchild that is in a session of its own."""
+    folder.mkdir()
+    argv = [sys.executable, "-c", WORKER, str(seconds), str(folder / "log")]
+    return meter.Program(
+        [sys.executable, "-c", f"import subprocess; subprocess.run({argv!r}, start_new_session=True)"], folder
+    )
+
+
+def test_of_two_that_take_turns_only_one_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "SLICE_SECONDS", 0.1)
+    programs = {name: worker(tmp_path / name, seconds) for name, seconds in (("short", 0.4), ("long", 1.6))}
+    repeated, once = meter.measure_in_turn(*programs.values(), timeout_seconds=60)
+    assert not once.returncode
+    assert not any(usage.returncode for usage in repeated)
+    assert len(repeated) > 1
+    logs = {name: (program.folder / "log").read_text().split() for name, program in programs.items()}
+    steps = sorted((float(time), name) for name, times in logs.items() for time in times)
+    assert len(steps) >= 320 + 80 * len(repeated)
+    turns = sum(one != other for (_, one), (_, other) in itertools.pairwise(steps))
+    seconds = once.seconds + sum(usage.seconds for usage in repeated)
+    assert 4 <= turns <= seconds / meter.SLICE_SECONDS + 2 * len(repeated)
+
+
+def test_of_two_that_take_turns_the_one_that_hangs_is_ended(tmp_path: Path) -> None:
+    programs = [meter.Program(["sleep", "0.1"], tmp_path / "one"), meter.Program(["sleep", "600"], tmp_path / "two")]
+    for program in programs:
+        program.folder.mkdir()
+    repeated, once = meter.measure_in_turn(*programs, timeout_seconds=0.5)
+    assert once.returncode == -9
+    assert not any(usage.returncode for usage in repeated)
+
+
 def test_a_benchmark_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
     words = ["import sys, pathlib", "from benchmarks import meter", "meter.end_runs_on_termination()"]
-    words.append("meter.measure(['sleep', '61.5'], folder=pathlib.Path(sys.argv[1]), timeout_seconds=60)")
+    words.append("meter.measure(meter.Program(['sleep', '61.5'], pathlib.Path(sys.argv[1])), timeout_seconds=60)")
     argv = [sys.executable, "-c", "; ".join(words), str(tmp_path)]
     with subprocess.Popen(argv, env={**os.environ, **meter.importable()}) as benchmark:
         parent = psutil.Process(benchmark.pid)
@@ -84,7 +128,18 @@ def test_a_benchmark_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
             time.sleep(0.01)
         benchmark.terminate()
     assert benchmark.returncode == 128 + signal.SIGTERM
-    assert not any(run.is_running() for run in runs)
+    for _ in range(1000):  # killed, but perhaps not yet dead
+        if not any(map(lives, runs)):
+            break
+        time.sleep(0.01)
+    assert not any(map(lives, runs))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def contest(renderer: str, fps: float, **more: Any) -> dict[str, Any]:
@@ -93,21 +148,25 @@ def contest(renderer: str, fps: float, **more: Any) -> dict[str, Any]:
     return {"renderer": renderer, "frames": (10, 110), "seconds": (1.0, 1.0 + 100 / fps), **about, **told}
 
 
-def test_a_ratio_is_that_of_neighbours() -> None:
-    slow, fast = (contest(compare.OURS, fps) for fps in (30.0, 60.0))
-    once = [slow, contest("one", 10.0), slow, contest("two", 10.0), fast]
+def beside(peer: str, ours: float, theirs: float, **more: Any) -> list[dict[str, Any]]:
+    return [contest(compare.OURS, ours, beside=peer, **more), contest(peer, theirs, **more)]
+
+
+def test_a_ratio_is_that_of_those_who_took_turns() -> None:
+    once = [*beside("one", 30.0, 10.0), *beside("two", 45.0, 10.0)]
     assert report.ratios({"contests": once}) == pytest.approx({("A", "dom", "one"): 3.0, ("A", "dom", "two"): 4.5})
-    failed = [slow, contest("one", 10.0), {**fast, "fault": "blank"}, contest("two", 10.0, fault="blank"), fast]
-    assert report.ratios({"contests": failed}) == pytest.approx({("A", "dom", "one"): 3.0})
-    other = [contest("one", 10.0), contest(compare.OURS, 30.0, group="B")]
-    assert report.ratios({"contests": other}) == {}
-    rounds = [row for fps in (10.0, 15.0, 30.0) for row in (slow, contest("one", fps))]
+    blank = [contest(compare.OURS, 30.0, beside="one", fault="blank"), contest("one", 10.0)]
+    late = [contest(compare.OURS, 30.0, beside="two"), contest("two", 10.0, fault="late")]
+    other = [contest(compare.OURS, 30.0, beside="three", group="B"), contest("three", 10.0)]
+    shown = [contest(compare.OURS, 30.0, beside="four"), contest("four", 10.0, ranked=False)]
+    assert report.ratios({"contests": [*blank, *late, *other, *shown]}) == {}
+    rounds = [row for number, fps in enumerate((10.0, 15.0, 30.0)) for row in beside("one", 30.0, fps, round=number)]
     assert report.ratios({"contests": rounds})["A", "dom", "one"] == pytest.approx(2.0)
 
 
 def test_two_runs_are_compared_ratio_by_ratio() -> None:
-    first = [contest(compare.OURS, 30.0), contest("one", 10.0), contest(compare.OURS, 30.0), contest("two", 10.0)]
-    second = [first[0], contest("one", 9.5), first[0], contest("two", 8.0), contest("three", 8.0)]
+    first = [*beside("one", 30.0, 10.0), *beside("two", 30.0, 10.0)]
+    second = [*beside("one", 30.0, 9.5), *beside("two", 30.0, 8.0), *beside("three", 30.0, 8.0)]
     said = report.disagreement({"contests": first}, {"contests": second})
     rows = [line for line in said.splitlines() if "dom" in line]
     assert [row.split("|")[3].strip() for row in rows] == ["two", "one"]  # what only one run has is not compared

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks import scenes
+from benchmarks.meter import Program
 
 HERE = Path(__file__).parent
 
@@ -64,15 +65,6 @@ class Peer:
     @property
     def ranked(self) -> bool:
         return bool(self.groups) and not self.redrawn
-
-
-@dataclass(frozen=True)
-class Command:
-    """What `meter.measure` is given."""
-
-    argv: list[str]
-    env: dict[str, str]
-    folder: Path
 
 
 def _url(fragment: str) -> Callable[[str, Path], str]:
@@ -213,17 +205,17 @@ def prepare(peer: Peer, scene: str, frames: int, work: Path) -> None:
             link.symlink_to(_chromium())
 
 
-def command(peer: Peer, scene: str, frames: int, output: Path, work: Path, group: str | None = None) -> Command:
+def program(peer: Peer, scene: str, frames: int, output: Path, work: Path, group: str | None = None) -> Program:
     """What renders the first `frames` frames into `output`, after `prepare`; `group` says with which preset."""
     home, target = INSTALLED / peer.folder, peer.target(scene, work)
     if peer.folder == "hyperframes":
         quality = ["--quality", "draft"] if group == "B" else []
-        program = home / "node_modules" / "hyperframes" / "bin" / "hyperframes.mjs"
-        argv = [program, "render", target, "-o", output, "--fps", "30", "--crf", "18", *quality, *peer.options]
+        main = home / "node_modules" / "hyperframes" / "bin" / "hyperframes.mjs"
+        argv = [main, "render", target, "-o", output, "--fps", "30", "--crf", "18", *quality, *peer.options]
     else:
         argv = [next(home.glob("render.*")), target, frames, output, PRESETS[group], *peer.options]
     interpreter = home / "venv" / "bin" / "python" if peer.folder == "playwright" else _node() / "bin" / "node"
-    return Command([str(word) for word in (interpreter, *argv)], _environment(work), work)
+    return Program([str(word) for word in (interpreter, *argv)], work, _environment(work))
 
 
 def versions() -> dict[str, str]:
@@ -252,11 +244,11 @@ def _node() -> Path:
 
 
 def _chromium() -> str:
-    return CHROMIUM if Path(CHROMIUM).exists() else _program("chromium-headless-shell", "chromium")
+    return CHROMIUM if Path(CHROMIUM).exists() else _installed_program("chromium-headless-shell", "chromium")
 
 
 @cache
-def _program(name: str, otherwise: str) -> str:
+def _installed_program(name: str, otherwise: str) -> str:
     return shutil.which(name) or otherwise
 
 
@@ -264,11 +256,11 @@ def _environment(work: Path) -> dict[str, str]:
     chromium = _chromium()
     return {
         **QUIET,
-        "PATH": f"{_node() / 'bin'}:{_program('ffmpeg', '/usr/bin/ffmpeg').rpartition('/')[0]}:/usr/bin:/bin",
+        "PATH": f"{_node() / 'bin'}:{_installed_program('ffmpeg', '/usr/bin/ffmpeg').rpartition('/')[0]}:/usr/bin:/bin",
         "TMPDIR": str(work / "tmp"),
         "CHROMIUM": chromium,
-        "FFMPEG": _program("ffmpeg", "/usr/bin/ffmpeg"),
-        "FFPROBE": _program("ffprobe", "/usr/bin/ffprobe"),
+        "FFMPEG": _installed_program("ffmpeg", "/usr/bin/ffmpeg"),
+        "FFPROBE": _installed_program("ffprobe", "/usr/bin/ffprobe"),
         "HYPERFRAMES_BROWSER_PATH": chromium,
         "PRODUCER_HEADLESS_SHELL_PATH": chromium,
     }

@@ -38,8 +38,7 @@ def run(peer: peers.Peer, scene: str, frames: int, output: Path | None, group: s
         film = output.absolute() if output else work / "out.mp4"
         film.unlink(missing_ok=True)
         peers.prepare(peer, scene, frames, work)
-        command = peers.command(peer, scene, frames, film, work, group)
-        usage = meter.measure(command.argv, folder=command.folder, env=command.env, timeout_seconds=RUN_SECONDS)
+        usage = meter.measure(peers.program(peer, scene, frames, film, work, group), timeout_seconds=RUN_SECONDS)
         told = {"peer": peer.name, "scene": scene, "class": group, **dataclasses.asdict(usage), **probe(film)}
     if not usage.returncode:
         del told["stdout"], told["stderr"]
