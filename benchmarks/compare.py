@@ -20,7 +20,7 @@ from benchmarks.peers import Peer
 SCENES = ("dom", "canvas", "slides", "photo")
 """Those of which there is a version for every peer."""
 
-FRAMES = {"dom": (40, 280), "canvas": (20, 120), "slides": (40, 220), "photo": (20, 120)}
+FRAMES = {"dom": (20, 140), "canvas": (10, 60), "slides": (20, 140), "photo": (10, 60)}
 """Of the short and of the long render. A slope's error is that of one run × √(short² + long²) ÷ (long - short): a short
 render of a sixth costs 1.2 times it for 1.4 times its frames, one of a half would cost 2.2 times it for 3 times them.
 The scenes that go at ten frames a second get as many seconds as the others with fewer frames. What moves in `dom` and
