@@ -168,7 +168,10 @@ class Run:
             )
 
     def _stop(self, root: psutil.Process) -> None:
-        """Until all were seen to be still, and then all again: who is not yet stopped may start others."""
+        """Until all were seen to be still, and then all again: who is not yet stopped may start others.
+
+        A Chromium's processes write over their environment: only as children are they found.
+        """
         self._stopped, calm = set(), 0
         while calm < 2:
             present = {*_family(root), *_marked(self._mark)}
@@ -182,10 +185,11 @@ class Run:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        for process in _marked(self._mark):
+        for process in {*self._stopped, *_marked(self._mark)}:
             with suppress(psutil.Error):
-                process.kill()
-                self._left_behind += 1
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    process.kill()
+                    self._left_behind += 1
 
 
 def measure(program: Program, *, timeout_seconds: float) -> Usage:
@@ -234,7 +238,7 @@ def _family(root: psutil.Process) -> list[psutil.Process]:
 def _marked(mark: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+            if process.environ().get(MARK) == mark:
                 yield process
 
 

@@ -85,12 +85,11 @@ while seconds > 0:
 
 
 def worker(folder: Path, seconds: float) -> meter.Program:
-    """What counts its steps into a log, in a grandchild that is in a session of its own."""
+    """What writes the time of its steps into a log, in a child in a session of its own, which has lost its mark."""
     folder.mkdir()
     argv = [sys.executable, "-c", WORKER, str(seconds), str(folder / "log")]
-    return meter.Program(
-        [sys.executable, "-c", f"import subprocess; subprocess.run({argv!r}, start_new_session=True)"], folder
-    )
+    start = f"import subprocess; subprocess.run({argv!r}, start_new_session=True, env={{}})"
+    return meter.Program([sys.executable, "-c", start], folder)
 
 
 def test_of_two_that_take_turns_only_one_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +99,7 @@ def test_of_two_that_take_turns_only_one_runs_at_a_time(tmp_path: Path, monkeypa
     assert not once.returncode
     assert not any(usage.returncode for usage in repeated)
     assert len(repeated) > 1
+    assert not [found for found in psutil.process_iter(["cmdline"]) if str(tmp_path / "short") in str(found.info)]
     logs = {name: (program.folder / "log").read_text().split() for name, program in programs.items()}
     steps = sorted((float(time), name) for name, times in logs.items() for time in times)
     assert len(steps) >= 320 + 80 * len(repeated)
