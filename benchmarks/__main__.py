@@ -23,7 +23,7 @@ from benchmarks import check, compare, engine, limits, machine, meter, peers, pl
 
 HERE = Path(__file__).parent
 
-QUICK_SCENES = ("dom", "slides", "canvas")
+QUICK_SCENES = ("dom", "slides")
 
 QUICK_PEERS = ("playwright-2", "helios")
 """The quickest that are ranked, of those that are installed; with one scene they take a minute and a half."""

@@ -100,10 +100,10 @@ def contests(
     for group in GROUPS:
         for peer in chosen:
             if group in peer.groups:
-                yield from _run(peer, group, frames, our_frames(frames, group), *about)
+                yield from _run(peer, group, frames, *about)
     for peer in chosen:
         if not peer.groups:
-            yield from _run(peer, None, frames, None, *about)
+            yield from _run(peer, None, frames, *about)
 
 
 def our_frames(frames: tuple[int, int], group: str) -> tuple[int, int]:
@@ -116,31 +116,30 @@ def _run(
     peer: Peer,
     group: str | None,
     frames: tuple[int, int],
-    ours: tuple[int, int] | None,
     scene: str,
     round_number: int,
     reference: Film,
     folder: Path,
 ) -> Iterator[Contest]:
-    """The peer's contest, after ours beside it if there is one."""
+    """The peer's contest, after ours beside it if it is in a class."""
     its, mine = [], []
-    for which, count in enumerate(frames):
+    for count, our_count in zip(frames, our_frames(frames, group) if group else frames, strict=True):
         film, program = _peers_program(peer, scene, group, count, folder)
-        if ours is None:
+        if group is None:
             usage = meter.measure(program, timeout_seconds=RUN_SECONDS)
         else:
-            our_film, our_program = _our_program(scene, group, ours[which], folder)
+            our_film, our_program = _our_program(scene, group, our_count, folder)
             usages, usage = meter.measure_in_turn(our_program, program, timeout_seconds=RUN_SECONDS)
-            mine.append(_checked(usages, our_film, ours[which], reference, exact=True))
+            mine.append(_checked(usages, our_film, our_count, reference, exact=True))
         its.append(_checked([usage], film, count, reference, exact=False))
     if mine:
         yield _contest(mine, renderer=OURS, scene=scene, group=group, round=round_number, beside=peer.name)
     yield _contest(its, renderer=peer.name, scene=scene, group=group, round=round_number, ranked=peer.ranked)
 
 
-def _our_program(scene: str, group: str | None, frames: int, folder: Path) -> tuple[Path, Program]:
+def _our_program(scene: str, group: str, frames: int, folder: Path) -> tuple[Path, Program]:
     work = _emptied(folder / "ours")
-    config = engine.Config(scene, workers=None, preset=GROUPS[group or "A"])
+    config = engine.Config(scene, workers=None, preset=GROUPS[group])
     film = work / "out.mp4"
     return film, Program(engine.job(config, frames, film), work, meter.importable())
 
