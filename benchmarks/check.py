@@ -6,9 +6,7 @@ compared small, because encoders and fonts differ in the details, and a wrong, b
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +76,7 @@ def render_reference(scene: str, size: str, frames: int, folder: Path) -> Path:
         "video": {"codec": "ffv1", "pixel_format": "bgr0"},
     }
     job = {"scene": str(scenes.page(scene)), "output": str(output), "options": options}
-    argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
-    usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RENDER_SECONDS)
+    usage = meter.measure(meter.our_render(job, folder), timeout_seconds=RENDER_SECONDS)
     if usage.returncode:
         raise SystemExit(f"the reference of {scene} could not be rendered: {usage.stderr}")
     return output

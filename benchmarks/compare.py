@@ -138,10 +138,9 @@ def _run(
 
 
 def _our_program(scene: str, group: str, frames: int, folder: Path) -> tuple[Path, Program]:
-    work = _emptied(folder / "ours")
+    film = _emptied(folder / "ours") / "out.mp4"
     config = engine.Config(scene, workers=None, preset=GROUPS[group])
-    film = work / "out.mp4"
-    return film, Program(engine.job(config, frames, film), work, meter.importable())
+    return film, engine.program(config, frames, film)
 
 
 def _peers_program(peer: Peer, scene: str, group: str | None, frames: int, folder: Path) -> tuple[Path, Program]:

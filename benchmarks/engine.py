@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import check, meter, scenes
@@ -83,8 +82,8 @@ def measure(config: Config, frames: tuple[int, int], reference: Film, folder: Pa
     )
 
 
-def job(config: Config, frames: int, output: Path, trace: Path | None = None) -> list[str]:
-    """The program and its arguments that render one film."""
+def program(config: Config, frames: int, output: Path, trace: Path | None = None) -> meter.Program:
+    """What renders one film, in the folder of its output."""
     width, height = scenes.SIZES[config.size]
     options = {
         "width": width,
@@ -97,8 +96,8 @@ def job(config: Config, frames: int, output: Path, trace: Path | None = None) ->
         "trace": str(trace) if trace else None,
         "resume": False,
     }
-    work = {"scene": str(scenes.page(config.scene)), "output": str(output), "options": options}
-    return [sys.executable, "-m", "benchmarks.one", json.dumps(work)]
+    job = {"scene": str(scenes.page(config.scene)), "output": str(output), "options": options}
+    return meter.our_render(job, output.parent)
 
 
 def _render(
@@ -106,8 +105,7 @@ def _render(
 ) -> tuple[meter.Usage, dict[str, object]]:
     output = folder / "out.mp4"
     output.unlink(missing_ok=True)
-    argv = job(config, frames, output, trace)
-    usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RUN_SECONDS)
+    usage = meter.measure(program(config, frames, output, trace), timeout_seconds=RUN_SECONDS)
     if usage.returncode or usage.left_behind:
         raise SystemExit(f"{config}: exit code {usage.returncode}, {usage.left_behind} processes left; {usage.stderr}")
     fault = check.compare(check.decode(output), reference[:frames]).fault(frames, exact=True)
@@ -130,7 +128,3 @@ def _walls(trace: Path) -> Iterator[tuple[str, float]]:
         if event["ph"] == "X" and "frame" in event["args"]:
             spent.setdefault(event["name"], []).append(event["dur"] / 1000)
     yield from ((name, statistics.fmean(values)) for name, values in spent.items())
-
-
-def to_json(run: Run) -> dict[str, object]:
-    return asdict(run)

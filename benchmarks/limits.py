@@ -6,10 +6,8 @@ measured by: it costs nothing here.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +66,7 @@ def _browser_ms(scene: str, size: str, folder: Path) -> float:
             "video": {"preset": "ultrafast"},
         }
         job = {"scene": str(scenes.page(scene)), "output": str(folder / "alone.mp4"), "options": options}
-        argv = [sys.executable, "-m", "benchmarks.one", json.dumps(job)]
-        usage = meter.measure(meter.Program(argv, folder, meter.importable()), timeout_seconds=RUN_SECONDS)
+        usage = meter.measure(meter.our_render(job, folder), timeout_seconds=RUN_SECONDS)
         if usage.returncode:
             raise SystemExit(f"{scene} could not be drawn: {usage.stderr}")
         spent.append(sum(seconds for kind, seconds in usage.cpu_seconds.items() if kind.startswith("chromium")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -245,6 +246,11 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
 def _machine_cpu_seconds() -> float:
     times = psutil.cpu_times()
     return times.user + times.nice + times.system + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0)
+
+
+def our_render(job: Mapping[str, object], folder: Path) -> Program:
+    """One render by asyncrender, in a process of its own; `job` is what `benchmarks.one` takes."""
+    return Program([sys.executable, "-m", "benchmarks.one", json.dumps(job)], folder, importable())
 
 
 def importable() -> dict[str, str]:

@@ -128,18 +128,8 @@ def test_a_benchmark_that_is_terminated_ends_its_run(tmp_path: Path) -> None:
             time.sleep(0.01)
         benchmark.terminate()
     assert benchmark.returncode == 128 + signal.SIGTERM
-    for _ in range(1000):  # killed, but perhaps not yet dead
-        if not any(map(lives, runs)):
-            break
-        time.sleep(0.01)
-    assert not any(map(lives, runs))
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    _, alive = psutil.wait_procs(runs, timeout=60)  # killed, but perhaps not yet dead
+    assert not alive
 
 
 def contest(renderer: str, fps: float, **more: Any) -> dict[str, Any]:
