@@ -146,3 +146,15 @@ async def test_a_page_may_send_its_visitor_elsewhere_while_it_loads(when: str, t
     with served(answer) as url:
         result = await ar.render(url, tmp_path / "out.mkv", small(frame_count=2))
     assert pictures(result.output)[0][0, 0].tolist() == RED
+
+
+LATE = """<body><script>
+  const worker = new Worker(URL.createObjectURL(new Blob(['setTimeout(() => postMessage(0), 500)'])));
+  const answer = new ReadableStream({start(its) { worker.onmessage = () => its.close(); }});
+  setTimeout(() => new Response(answer).text().then(() => { document.body.style.background = 'red'; }), 0);
+</script>"""
+
+
+async def test_an_answer_is_waited_for_by_the_page_and_by_the_renderer_at_once(tmp_path: Path) -> None:
+    result = await ar.render(ar.Html(LATE), tmp_path / "x.mkv", small(frame_count=1, timeouts={"load": 5}))
+    assert pictures(result.output)[0][2, 2].tolist() == RED

@@ -25,7 +25,8 @@
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
     const clock = {now: 0, windows, shadowRoots: new Set(), surfaces: false};
-    let holds = 0, released = () => {};
+    let holds = 0;
+    const waiters = [];
     const channel = new native.MessageChannel();
     // A task of its own: promise reactions of the callback before it have all run.
     const turns = [];
@@ -39,14 +40,14 @@
       return () => {
         if (!held) return;
         held = false;
-        if (--holds === 0) released();
+        if (--holds === 0) for (const released of waiters.splice(0)) released(true);
       };
     };
     const quiet = async () => {
       await turn();
       while (holds > 0) {
         const given = await new Promise(resolve => {
-          released = () => resolve(true);
+          waiters.push(resolve);
           native.setTimeout(() => resolve(false), config.requestSeconds * 1000);
         });
         await turn();
