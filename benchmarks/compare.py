@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import check, engine, meter, peers
 from benchmarks.check import Film
-from benchmarks.meter import Program, Usage
+from benchmarks.meter import Usage
 from benchmarks.peers import Peer
 
 SCENES = ("dom", "canvas", "slides", "photo")
@@ -33,7 +33,14 @@ peers'. Beside one that takes longer ours is rendered again and again, and the m
 GROUPS = {"A": "medium", "B": "ultrafast"}
 """The classes, and x264's preset in each; crf 18 in both. What has another scene or its own bitrate is in none."""
 
+SHORT_EVERY = 1.5
+"""The short render is measured anew each time the long one has gone on for so many times what it takes. The machine's
+speed changes within a minute, and start-up is a larger share of our time than of the peers': measured only before the
+long render, it would be taken off at another speed."""
+
 OURS = "asyncrender"
+
+FILM = "out.mp4"
 
 RUN_SECONDS = 900
 """Of one peer's render; some hang now and then, which is a result, too."""
@@ -78,9 +85,49 @@ class Contest:
         return 1000 * spent / (self.frames[1] - self.frames[0])
 
 
+@dataclass
+class _Length:
+    """The short or the long render of one scene in one class: a peer's, and ours beside it."""
+
+    peer: Peer
+    scene: str
+    group: str | None
+    frames: int
+    our_frames: int
+    folder: Path
+    its: list[Usage] = field(default_factory=list)
+    mine: list[Usage] = field(default_factory=list)
+    """None where the peer is in no class."""
+
+    def measure(self, between: Callable[[float], None] = lambda _: None) -> None:
+        """Once more; what `between` is, `meter.measure_in_turn` says."""
+        theirs = _emptied(self.folder / "theirs")
+        peers.prepare(self.peer, self.scene, self.frames, theirs)
+        film = theirs / FILM
+        program = peers.program(self.peer, self.scene, self.frames, film, theirs, self.group)
+        if self.group is None:
+            self.its.append(meter.measure(program, timeout_seconds=RUN_SECONDS))
+            return
+        config = engine.Config(self.scene, workers=None, preset=GROUPS[self.group])
+        ours = engine.program(config, self.our_frames, _emptied(self.folder / "ours") / FILM)
+        mine, its = meter.measure_in_turn(ours, program, timeout_seconds=RUN_SECONDS, between=between)
+        self.mine += mine
+        self.its.append(its)
+
+    def render(self, reference: Film, *, ours: bool) -> _Render:
+        """What one of the two took, and what became of it: its last film is looked at."""
+        usages, frames, side = (self.mine, self.our_frames, "ours") if ours else (self.its, self.frames, "theirs")
+        fault = next((fault for fault in map(_fault, usages) if fault), None)
+        verdict = check.Verdict(0, 0, 0.0)
+        if fault is None:
+            verdict = check.compare(check.decode(self.folder / side / FILM), reference[:frames])
+            fault = verdict.fault(frames, exact=ours)
+        return _Render(frames, usages, fault, verdict)
+
+
 @dataclass(frozen=True)
 class _Render:
-    """One length, by one renderer; of ours there may be several runs."""
+    """One length, by one renderer, in all its runs."""
 
     frames: int
     usages: Sequence[Usage]
@@ -113,56 +160,30 @@ def our_frames(frames: tuple[int, int], group: str) -> tuple[int, int]:
 
 
 def _run(
-    peer: Peer,
-    group: str | None,
-    frames: tuple[int, int],
-    scene: str,
-    round_number: int,
-    reference: Film,
-    folder: Path,
+    peer: Peer, group: str | None, frames: tuple[int, int], scene: str, round_number: int, reference: Film, folder: Path
 ) -> Iterator[Contest]:
     """The peer's contest, after ours beside it if it is in a class."""
-    its, mine = [], []
-    for count, our_count in zip(frames, our_frames(frames, group) if group else frames, strict=True):
-        film, program = _peers_program(peer, scene, group, count, folder)
-        if group is None:
-            usage = meter.measure(program, timeout_seconds=RUN_SECONDS)
-        else:
-            our_film, our_program = _our_program(scene, group, our_count, folder)
-            usages, usage = meter.measure_in_turn(our_program, program, timeout_seconds=RUN_SECONDS)
-            mine.append(_checked(usages, our_film, our_count, reference, exact=True))
-        its.append(_checked([usage], film, count, reference, exact=False))
-    if mine:
-        yield _contest(mine, renderer=OURS, scene=scene, group=group, round=round_number, beside=peer.name)
-    yield _contest(its, renderer=peer.name, scene=scene, group=group, round=round_number, ranked=peer.ranked)
+    counts = zip(frames, our_frames(frames, group) if group else frames, strict=True)
+    short, long = (_Length(peer, scene, group, *count, _emptied(folder / str(n))) for n, count in enumerate(counts))
 
+    def both_stand(seconds: float) -> None:
+        if seconds > SHORT_EVERY * len(short.its) * short.its[0].seconds:
+            short.measure()
 
-def _our_program(scene: str, group: str, frames: int, folder: Path) -> tuple[Path, Program]:
-    film = _emptied(folder / "ours") / "out.mp4"
-    config = engine.Config(scene, workers=None, preset=GROUPS[group])
-    return film, engine.program(config, frames, film)
-
-
-def _peers_program(peer: Peer, scene: str, group: str | None, frames: int, folder: Path) -> tuple[Path, Program]:
-    work = _emptied(folder / "theirs")
-    peers.prepare(peer, scene, frames, work)
-    film = work / "out.mp4"
-    return film, peers.program(peer, scene, frames, film, work, group)
+    short.measure()
+    long.measure(both_stand)
+    about = {"scene": scene, "group": group, "round": round_number}
+    if group is not None:
+        renders = [length.render(reference, ours=True) for length in (short, long)]
+        yield _contest(renders, renderer=OURS, beside=peer.name, **about)
+    renders = [length.render(reference, ours=False) for length in (short, long)]
+    yield _contest(renders, renderer=peer.name, ranked=peer.ranked, **about)
 
 
 def _emptied(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
-
-
-def _checked(usages: Sequence[Usage], film: Path, frames: int, reference: Film, *, exact: bool) -> _Render:
-    fault = next((fault for fault in map(_fault, usages) if fault), None)
-    verdict = check.Verdict(0, 0, 0.0)
-    if fault is None:
-        verdict = check.compare(check.decode(film), reference[:frames])
-        fault = verdict.fault(frames, exact=exact)
-    return _Render(frames, usages, fault, verdict)
 
 
 def _contest(renders: Sequence[_Render], **about: Any) -> Contest:

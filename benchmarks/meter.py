@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,10 +200,13 @@ def measure(program: Program, *, timeout_seconds: float) -> Usage:
     return run.usage()
 
 
-def measure_in_turn(one: Program, other: Program, *, timeout_seconds: float) -> tuple[list[Usage], Usage]:
+def measure_in_turn(
+    one: Program, other: Program, *, timeout_seconds: float, between: Callable[[float], None] = lambda _: None
+) -> tuple[list[Usage], Usage]:
     """Two programs at once, of which only one runs at a time, second by second: both have had the same machine.
 
     `one` is run again until `other` has ended. A repetition less than half of which ran beside `other` is dropped.
+    While `other` is there, `between` is called after each of its turns, when both stand, with its seconds until then.
     """
     usages: list[Usage] = []
     with Run(other, timeout_seconds) as beside:
@@ -214,6 +217,8 @@ def measure_in_turn(one: Program, other: Program, *, timeout_seconds: float) -> 
                     if usages and beside.ended and run.seconds < usages[0].seconds / 2:
                         break
                     beside.advance(SLICE_SECONDS)
+                    if not beside.ended:
+                        between(beside.seconds)
                 else:
                     usages.append(run.usage())
     return usages, beside.usage()

@@ -108,6 +108,26 @@ def test_of_two_that_take_turns_only_one_runs_at_a_time(tmp_path: Path, monkeypa
     assert 4 <= turns <= seconds / meter.SLICE_SECONDS + 2 * len(repeated)
 
 
+def test_a_third_may_be_measured_while_two_that_take_turns_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "SLICE_SECONDS", 0.1)
+    one, other, third = (worker(tmp_path / name, seconds) for name, seconds in (("a", 0.4), ("b", 0.4), ("c", 0.1)))
+    spans, seen = [], []
+
+    def between(seconds: float) -> None:
+        began = time.monotonic()
+        assert not meter.measure(third, timeout_seconds=60).returncode
+        spans.append((began, time.monotonic()))
+        seen.append(seconds)
+
+    meter.measure_in_turn(one, other, timeout_seconds=60, between=between)
+    assert len(seen) > 1
+    assert seen == sorted(seen)
+    steps = [float(time) for program in (one, other) for time in (program.folder / "log").read_text().split()]
+    assert not [step for step in steps if any(began < step < ended for began, ended in spans)]
+
+
 def test_of_two_that_take_turns_the_one_that_hangs_is_ended(tmp_path: Path) -> None:
     programs = [meter.Program(["sleep", "0.1"], tmp_path / "one"), meter.Program(["sleep", "600"], tmp_path / "two")]
     for program in programs:
