@@ -20,11 +20,12 @@ from benchmarks.peers import Peer
 SCENES = ("dom", "canvas", "slides", "photo")
 """Those of which there is a version for every peer."""
 
-FRAMES = {"dom": (20, 140), "canvas": (10, 60), "slides": (20, 140), "photo": (10, 60)}
-"""Of the short and of the long render. A slope's error is that of one run × √(short² + long²) ÷ (long - short): a short
-render of a sixth costs 1.2 times it for 1.4 times its frames, one of a half would cost 2.2 times it for 3 times them.
-The scenes that go at ten frames a second get as many seconds as the others with fewer frames. What moves in `dom` and
-`slides` comes round in 120 and 60 frames, so that the mean of more frames is that of fewer."""
+FRAMES = {"dom": (20, 380), "canvas": (10, 160), "slides": (20, 380), "photo": (10, 160)}
+"""Of the short and of the long render. What differs most from run to run is start-up, by some tenths of a second, so
+the long render must be long: with 120 frames between the two, the eight ratios of `slides` in two runs were 12 % apart
+(median), with 300 frames 2.2 %. The scenes that go at ten frames a second get about as many seconds as the others with
+fewer frames. What moves in `dom` and `slides` comes round in 120 and 60 frames, so that the mean of more frames is that
+of fewer."""
 
 OUR_TIMES = {"A": 2, "B": 4}
 """By class: so many times as many frames lie between our two renders, so that ours last about as long as the quickest
@@ -33,10 +34,9 @@ peers'. Beside one that takes longer ours is rendered again and again, and the m
 GROUPS = {"A": "medium", "B": "ultrafast"}
 """The classes, and x264's preset in each; crf 18 in both. What has another scene or its own bitrate is in none."""
 
-SHORT_EVERY = 1.5
-"""The short render is measured anew each time the long one has gone on for so many times what it takes. The machine's
-speed changes within a minute, and start-up is a larger share of our time than of the peers': measured only before the
-long render, it would be taken off at another speed."""
+SHORT_EVERY = 3
+"""The short render is measured anew each time the long one has gone on for so many times what it takes: with one of
+them alone, its start-up and the machine's speed of its minute would count for all of the long one."""
 
 OURS = "asyncrender"
 
@@ -97,7 +97,7 @@ class _Length:
     folder: Path
     its: list[Usage] = field(default_factory=list)
     mine: list[Usage] = field(default_factory=list)
-    """None where the peer is in no class."""
+    """Empty where the peer is in no class."""
 
     def measure(self, between: Callable[[float], None] = lambda _: None) -> None:
         """Once more; what `between` is, `meter.measure_in_turn` says."""
