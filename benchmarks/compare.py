@@ -170,6 +170,7 @@ def _run(
         if seconds > SHORT_EVERY * len(short.its) * short.its[0].seconds:
             short.measure()
 
+    peers.set_up(peer)
     short.measure()
     long.measure(both_stand)
     about = {"scene": scene, "group": group, "round": round_number}

@@ -183,18 +183,11 @@ def installed(peer: Peer) -> bool:
     return (INSTALLED / peer.folder / "installed").exists()
 
 
-def prepare(peer: Peer, scene: str, frames: int, work: Path) -> None:
-    """Lay out what is not part of a render: drivers, bundles, projects, and an empty folder for temporary files.
-
-    `work` is the run's own folder, to be removed by the caller; every peer writes what it drops into `work / "tmp"`.
-    """
-    shutil.rmtree(work / "tmp", ignore_errors=True)
-    (work / "tmp").mkdir(parents=True)
+def set_up(peer: Peer) -> None:
+    """Lay out what all its runs share: drivers, bundles. Not while one of them is under way: some watch their files."""
     home = INSTALLED / peer.folder
     shutil.copytree(HERE / peer.folder, home, dirs_exist_ok=True)
     match peer.folder:
-        case "hyperframes":
-            _write_project(scene, frames, work / "project")
         case "remotion":
             _bundle(home)
         case "revideo":
@@ -205,8 +198,19 @@ def prepare(peer: Peer, scene: str, frames: int, work: Path) -> None:
             link.symlink_to(_chromium())
 
 
+def prepare(peer: Peer, scene: str, frames: int, work: Path) -> None:
+    """Lay out what a run has for itself, but is not part of it: its project, and an empty folder for temporary files.
+
+    `work` is the run's own folder, to be removed by the caller; every peer writes what it drops into `work / "tmp"`.
+    """
+    shutil.rmtree(work / "tmp", ignore_errors=True)
+    (work / "tmp").mkdir(parents=True)
+    if peer.folder == "hyperframes":
+        _write_project(scene, frames, work / "project")
+
+
 def program(peer: Peer, scene: str, frames: int, output: Path, work: Path, group: str | None = None) -> Program:
-    """What renders the first `frames` frames into `output`, after `prepare`; `group` says with which preset."""
+    """What renders the first `frames` frames into `output`, once all is laid out; `group` says with which preset."""
     home, target = INSTALLED / peer.folder, peer.target(scene, work)
     if peer.folder == "hyperframes":
         quality = ["--quality", "draft"] if group == "B" else []

@@ -37,6 +37,7 @@ def run(peer: peers.Peer, scene: str, frames: int, output: Path | None, group: s
         work = Path(name)
         film = output.absolute() if output else work / "out.mp4"
         film.unlink(missing_ok=True)
+        peers.set_up(peer)
         peers.prepare(peer, scene, frames, work)
         usage = meter.measure(peers.program(peer, scene, frames, film, work, group), timeout_seconds=RUN_SECONDS)
         told = {"peer": peer.name, "scene": scene, "class": group, **dataclasses.asdict(usage), **probe(film)}
