@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocked
 from asyncrender.plan import make_plan
 from asyncrender.specs import RenderOptions, RenderPlan
-from asyncrender.workspace import Workspace
+from asyncrender.workspace import Workspace, idle
 from disks import small_disk
 
 HOLDER = """
@@ -93,6 +94,39 @@ def test_a_lock_whose_folder_was_removed_meanwhile_is_taken_anew(workspace: Work
         workspace.remove_if_empty()
         with Workspace(make(), workspace.folder).lock():
             assert names(workspace.work) == {"lock"}
+
+
+@contextmanager
+def just_forked(folder: Path) -> Iterator[None]:
+    """A child of another thread, not at its exec yet: it has every file in `folder` that is open at the beginning."""
+    opened = ((int(link.name), link.resolve()) for link in list(Path("/proc/self/fd").iterdir()))
+    shared = [os.dup(descriptor) for descriptor, path in opened if folder in (path, path.parent)]
+    assert shared
+    try:
+        yield
+    finally:
+        for descriptor in shared:
+            os.close(descriptor)
+
+
+HOLDS: dict[str, Callable[[Workspace], AbstractContextManager[object]]] = {
+    "one render": lambda workspace: workspace.lock(),
+    "single chunks": lambda workspace: workspace.share(),
+    "clean": lambda workspace: idle(workspace.work),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS.keys())
+def test_what_is_given_back_is_free_though_a_child_was_just_forked(
+    workspace: Workspace, hold: Callable[[Workspace], AbstractContextManager[object]]
+) -> None:
+    workspace.prepare()
+    with ExitStack() as stack:
+        with hold(workspace):
+            stack.enter_context(just_forked(workspace.work))
+        with workspace.lock():
+            workspace.remove_if_empty()
+    assert not workspace.work.exists()
 
 
 # ---- finished chunks

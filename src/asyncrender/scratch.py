@@ -18,6 +18,7 @@ from pathlib import Path
 
 import anyio
 
+from asyncrender import locks
 from asyncrender.errors import DiskFull, OutputError, disk_error
 from asyncrender.threads import in_thread
 
@@ -54,7 +55,7 @@ async def open_folder(place: Path | None = None) -> AsyncIterator[Path]:
                     await anyio.sleep(REMOVE_PAUSE_SECONDS)
         finally:
             _remove(folder)  # asyncio's Task.cancel(), called again, goes through every shield
-            os.close(lock)
+            locks.free(lock)
 
 
 def sweep(place: Path, *, dry_run: bool = False) -> list[Path]:
@@ -85,7 +86,7 @@ def _make(place: Path) -> tuple[Path, int]:
         folder = unnamed.with_name(PREFIX + unnamed.name.removeprefix(UNNAMED_PREFIX))
         unnamed.rename(folder)
     except OSError as error:
-        os.close(lock)
+        locks.free(lock)
         _remove(unnamed)
         raise OutputError(f"{unnamed} could not be renamed: {error.strerror}.") from None
     return folder, lock
@@ -102,7 +103,7 @@ def _claimed(folder: Path) -> Iterator[bool]:
     try:
         yield _is_dead(folder, lock)
     finally:
-        os.close(lock)
+        locks.free(lock)
 
 
 def _is_dead(folder: Path, lock: int) -> bool:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, disk_error
 from asyncrender.files import Checksums, Stamp, checksum
+from asyncrender.locks import claimed, free
 from asyncrender.plan import chunk_key, differences, is_url
 from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
@@ -117,7 +118,7 @@ class Workspace:
         try:
             yield
         finally:
-            os.close(descriptor)
+            free(descriptor)
 
     @contextmanager
     def share(self) -> Iterator[None]:
@@ -126,7 +127,7 @@ class Workspace:
         try:
             yield
         finally:
-            os.close(descriptor)
+            free(descriptor)
 
     def _open_lock(self, name: str, kind: int) -> int:
         path = self.work / name
@@ -144,7 +145,7 @@ class Workspace:
             except BlockingIOError:
                 os.close(descriptor)
                 raise OutputLocked(f"Another render is writing {self.output} right now.") from None
-            os.close(descriptor)
+            free(descriptor)
 
     def file(self, chunk: RenderChunk) -> Path:
         return self.folder / chunk.output_file
@@ -228,7 +229,7 @@ class Workspace:
         `keep`: "ours", the finished chunks of this plan (or, if given, these); "any", those of other plans too.
         """
         kept = self._kept(keep, self._plan.chunks if chunks is None else chunks)
-        with _held(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(FileNotFoundError):
+        with claimed(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(FileNotFoundError):
             for path in self.work.iterdir():
                 spared = (path.suffix == PART_SUFFIX and not alone) or (path.suffix != PART_SUFFIX and keep == "any")
                 if path.name not in kept and not spared and not path.is_dir():
@@ -300,7 +301,7 @@ class Workspace:
 
     def remove_if_empty(self) -> None:
         """Remove the folder if it holds no chunk, nothing but the lock and what was resolved, and nobody shares it."""
-        with _held(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(OSError):
+        with claimed(self.work, os.O_DIRECTORY) as alone, contextlib.suppress(OSError):
             if alone and {path.name for path in self.work.iterdir()} <= {LOCK_NAME, self._record.name}:
                 self._record.unlink(missing_ok=True)
                 (self.work / LOCK_NAME).unlink(missing_ok=True)
@@ -356,29 +357,5 @@ def _listed(reasons: list[str]) -> str:
 @contextmanager
 def idle(work: Path) -> Iterator[bool]:
     """Whether nobody uses a work folder, and then nobody does while the block lasts."""
-    with _held(work, os.O_DIRECTORY) as alone, _held(work / LOCK_NAME, os.O_RDWR) as free:
-        yield alone and free
-
-
-@contextmanager
-def _held(path: Path, flags: int) -> Iterator[bool]:
-    """Hold a lock while the block lasts; False if somebody else holds it. What is not there, nobody holds."""
-    try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC)
-    except OSError:
-        yield True
-        return
-    try:
-        yield _lock_at_once(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock_at_once(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without such locks
-        return True
-    return True
+    with claimed(work, os.O_DIRECTORY) as alone, claimed(work / LOCK_NAME, os.O_RDWR) as unused:
+        yield alone and unused
