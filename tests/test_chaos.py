@@ -31,11 +31,11 @@ def wrong(results: list[Any]) -> list[Any]:
 
 def test_cancelled_at_every_stage(ground: Ground) -> None:
     plan, whole = anyio.run(ground.plan), anyio.run(ground.undisturbed)
-    results = [cancels.carry_out(case, ground, plan, whole) for case in cancels.draw(SEED, 40)]
+    results = [cancels.carry_out(case, ground, plan, whole) for case in cancels.draw(SEED, 24)]
     assert wrong(results) == []
     met = Counter(result.at for result in results)
     assert met.keys() >= set(STAGES), met
-    assert sum(met[stage] for stage in STAGES) >= 36, met
+    assert sum(met[stage] for stage in STAGES) >= 21, met
 
 
 def test_killed_processes_are_replaced(ground: Ground) -> None:

@@ -34,7 +34,7 @@ PAGE = """<!doctype html>
 </script>
 """
 
-LONG_FRAMES, LONG_CHUNK_FRAMES = 200, 10
+LONG_FRAMES, LONG_CHUNK_FRAMES = 120, 10
 """Long enough to be met in the middle, in chunks short enough that some are finished by then."""
 
 MORE_THAN_A_PIPE_HOLDS = 2 << 20

@@ -401,7 +401,7 @@ async def test_a_film_that_does_not_come_is_named(tmp_path: Path) -> None:
     with served(answer) as url:
         try:
             with pytest.raises(ar.PageNotReady, match=r"the video http://127\.0\.0\.1:\d+/never\.mp4"):
-                async with opened(f"<video src={url}never.mp4></video>", tmp_path, timeouts={"load": 2}):
+                async with opened(f"<video src={url}never.mp4></video>", tmp_path, timeouts={"load": 2, "request": 2}):
                     pass
         finally:
             over.set()

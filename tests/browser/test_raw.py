@@ -357,9 +357,13 @@ async def test_an_animated_image_ends_raw_for_the_whole_film(place: str, tmp_pat
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    asked = small(capture="raw")
+
+
+async def test_an_animated_image_is_an_error_where_raw_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(image("GIF", moving=True))
+    (tmp_path / "scene.html").write_text("<!doctype html><body><img src=image>")
     with pytest.raises(CaptureUnavailable, match="is an animation"):
-        await ar.render(tmp_path / "scene.html", tmp_path / "raw.mkv", asked)
+        await ar.render(tmp_path / "scene.html", tmp_path / "raw.mkv", small(capture="raw"))
 
 
 async def test_the_page_does_not_see_that_its_tab_was_moved(tmp_path: Path) -> None:

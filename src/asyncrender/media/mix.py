@@ -6,7 +6,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-from asyncrender.errors import InvalidOption
+import anyio
+
+from asyncrender.errors import InvalidOption, single_error
 from asyncrender.media import ffmpeg, graphs, probe
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
 from asyncrender.workspace import write_text
@@ -23,14 +25,14 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
     """
     joined, tool = (folder / plan.concat_output_file).absolute(), ffmpeg.find()
     options = await _with_durations(plan.mix_options)
-    found = await probe.probe(joined, idle_seconds=options.timeouts.mix)
+    heard, version = await _look(joined, tool, options.timeouts.mix)
     graph_file = joined.with_name("mix.graph.part")
     command = graphs.mix_argv(
         options,
         ffmpeg=tool,
-        ffmpeg_version=probe.release(await probe.tool_version(tool)),
+        ffmpeg_version=version,
         joined=str(joined),
-        joined_has_audio=bool(found.audio),
+        joined_has_audio=heard,
         total_frames=plan.total_frames,
         output=str(output),
         output_name=plan.final_output_file,
@@ -50,6 +52,22 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
         graph_file.unlink(missing_ok=True)
     fps, seconds = graphs.rate(options), options.timeouts.mix
     await probe.check_frames(output, fps, frames=plan.total_frames, tolerance=1, idle_seconds=seconds)
+
+
+async def _look(joined: Path, tool: str, idle_seconds: float) -> tuple[bool, tuple[int, int]]:
+    """(whether the joined file has sound, ffmpeg's release), asked at the same time."""
+    found: list[probe.MediaInfo] = []
+
+    async def look() -> None:
+        found.append(await probe.probe(joined, idle_seconds=idle_seconds))
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            version = await probe.tool_version(tool)
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
+    return bool(found[0].audio), probe.release(version)
 
 
 async def _with_durations(options: RenderOptions) -> RenderOptions:

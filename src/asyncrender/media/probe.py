@@ -140,10 +140,17 @@ async def frame_times(path: str | PathLike[str], *, idle_seconds: float = IDLE_S
 
     What the container's edit list cuts away is no frame.
     """
-    wanted = ("-select_streams", "v:0", "-show_entries", "packet=pts,dts,flags", "-of", "csv=p=0")
-    lines = (await _ffprobe(fspath(path), *wanted, idle_seconds=idle_seconds)).decode().split()
-    packets = [line.split(",") for line in lines]
-    return sorted(int(pts if pts != "N/A" else dts) for pts, dts, flags, *_ in packets if "D" not in flags)
+    return (await _clock_and_times(fspath(path), idle_seconds))[1]
+
+
+async def _clock_and_times(file: str, idle_seconds: float) -> tuple[Fraction | None, list[int]]:
+    """(seconds of a tick, `frame_times`) in one look, for each costs ffprobe's start; no tick where no stream is."""
+    wanted = ("-select_streams", "v:0", "-show_entries", "stream=time_base:packet=pts,dts,flags", "-of", "csv")
+    lines = (await _ffprobe(file, *wanted, idle_seconds=idle_seconds)).decode().split()
+    rows = [line.split(",") for line in lines]
+    packets = [row[1:] for row in rows if row[0] == "packet"]
+    tick = next((Fraction(row[1]) for row in rows if row[0] == "stream"), None)
+    return tick, sorted(int(pts if pts != "N/A" else dts) for pts, dts, flags, *_ in packets if "D" not in flags)
 
 
 def on_grid(times: Sequence[int], ticks: Fraction, *, tolerance: int) -> bool:
@@ -154,12 +161,14 @@ def on_grid(times: Sequence[int], ticks: Fraction, *, tolerance: int) -> bool:
 async def check_frames(
     path: str | PathLike[str], fps: Fraction, *, frames: int, tolerance: int, idle_seconds: float
 ) -> None:
-    """Raises ChunkDamaged unless the file holds so many frames, each at most `tolerance` ticks off its place."""
-    video = (await probe(path, idle_seconds=idle_seconds)).video
-    times = await frame_times(path, idle_seconds=idle_seconds) if video else []
-    if len(times) != frames:
+    """Raises ChunkDamaged unless the file holds so many frames, each at most `tolerance` ticks off its place.
+
+    MediaError if it cannot be read at all.
+    """
+    tick, times = await _clock_and_times(fspath(path), idle_seconds)
+    if tick is None or len(times) != frames:
         raise ChunkDamaged(f"{fspath(path)} holds {len(times)} frames instead of {frames}.")
-    if not on_grid(times, 1 / (fps * video[0].time_base), tolerance=tolerance):
+    if not on_grid(times, 1 / (fps * tick), tolerance=tolerance):
         raise ChunkDamaged(f"The frames of {fspath(path)} are not evenly spaced at {fps} frames per second.")
 
 
