@@ -418,7 +418,7 @@ def wait_for_frames(told: IO[str], frames: int) -> None:
     raise AssertionError("the render ended before it was met in the middle")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_a_signal_leaves_nothing_but_finished_chunks(scene: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "out.mp4"
     output.write_bytes(b"the old film")

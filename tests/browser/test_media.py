@@ -80,7 +80,9 @@ async def test_every_codec_shows_each_of_its_frames_in_its_time(codec: str, capt
         assert await numbers(page, range(30)) == list(range(30))
 
 
-@pytest.mark.parametrize("rate", ["24", "30000/1001", "30", "60"])
+@pytest.mark.parametrize(
+    "rate", [pytest.param("24", marks=pytest.mark.soak), "30000/1001", pytest.param("30", marks=pytest.mark.soak), "60"]
+)
 async def test_a_film_of_the_compositions_rate_loses_and_doubles_no_frame(rate: str, tmp_path: Path) -> None:
     mp4 = make_film(tmp_path / "film", rate=rate, frames=130)
     webm = make_film(tmp_path / "film", "vp9", rate=rate, frames=130)

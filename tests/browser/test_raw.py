@@ -56,7 +56,7 @@ def raw_frames(file: Path, width: int, height: int) -> list[list[np.ndarray]]:
     return [planes(frame.tobytes(), width, height) for frame in frames]
 
 
-@pytest.mark.parametrize("scene", ["torture", "closed", "canvas", "css", "waapi"])
+@pytest.mark.parametrize("scene", ["torture", "closed", "canvas", "css", pytest.param("waapi", marks=pytest.mark.soak)])
 async def test_frames_are_those_of_beginframe_but_for_the_rounding(scene: str, tmp_path: Path) -> None:
     size, shown = {"width": 640, "height": 480}, {}
     for capture in ("raw", "beginframe"):

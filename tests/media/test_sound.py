@@ -124,7 +124,9 @@ async def everything(folder: Path, fps: Fraction) -> list[SoundSegment]:
     ]
 
 
-@pytest.mark.parametrize("fps", ["24", "29.97", "30", "60"])
+@pytest.mark.parametrize(
+    "fps", ["24", "29.97", pytest.param("30", marks=pytest.mark.soak), pytest.param("60", marks=pytest.mark.soak)]
+)
 async def test_any_number_of_chunks_gives_the_same_samples(tmp_path: Path, fps: str) -> None:
     sounds = []
     for chunks in (1, 3, 37):
