@@ -232,7 +232,15 @@ async def test_an_encoder_that_dies_again_and_again_is_an_error(output: Path) ->
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize(("stage", "number"), [("concat", signal.SIGKILL), ("mix", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("concat", signal.SIGKILL),
+        ("mix", signal.SIGTERM),
+        pytest.param("concat", signal.SIGTERM, marks=pytest.mark.soak),
+        pytest.param("mix", signal.SIGKILL, marks=pytest.mark.soak),
+    ],
+)
 async def test_an_ffmpeg_that_is_killed_at_the_end_is_replaced(
     tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:

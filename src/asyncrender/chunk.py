@@ -19,7 +19,7 @@ from asyncrender import formats
 from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS
-from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, single_error
+from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError
 from asyncrender.log import get_logger
 from asyncrender.media.decode import open_decoder
 from asyncrender.media.encode import Encoder, open_encoder
@@ -28,6 +28,7 @@ from asyncrender.media.sound import add_sound, find_sound, render_sound
 from asyncrender.media.soundgraph import SoundSource
 from asyncrender.progress import ChunkFinished, Event, FrameWritten
 from asyncrender.specs import RenderChunk, RenderPlan, SoundSegment
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread
 from asyncrender.trace import Lane
 from asyncrender.workspace import Sidecar, Workspace
@@ -143,21 +144,18 @@ async def _render_chunk(work: _Worker, chunk: RenderChunk) -> Sidecar:
 async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) -> None:
     lane = work.browser_lane
     send, receive = anyio.create_memory_object_stream[Picture](FRAMES_IN_FLIGHT)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_encode, work, chunk, receive, encoder)
-            async with send:
-                last = chunk.start_frame + chunk.frame_count - 1
-                for frame in range(chunk.start_frame, last + 1):
-                    with _located(chunk, frame):
-                        picture = await work.capture.picture(frame, more=frame < last)
-                    with lane.slice("wait for the encoder", frame=frame):
-                        await send.send(picture)
-                    lane.reading("queue", frames=send.statistics().current_buffer_used)
+    async with open_task_group() as tasks:
+        tasks.start_soon(_encode, work, chunk, receive, encoder)
+        async with send:
+            last = chunk.start_frame + chunk.frame_count - 1
+            for frame in range(chunk.start_frame, last + 1):
                 with _located(chunk, frame):
-                    await work.capture.settle()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+                    picture = await work.capture.picture(frame, more=frame < last)
+                with lane.slice("wait for the encoder", frame=frame):
+                    await send.send(picture)
+                lane.reading("queue", frames=send.statistics().current_buffer_used)
+            with _located(chunk, frame):
+                await work.capture.settle()
 
 
 async def _encode(

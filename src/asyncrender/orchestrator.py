@@ -15,7 +15,7 @@ from typing import Protocol
 import anyio
 
 from asyncrender.diskspace import check_space
-from asyncrender.errors import CaptureUnavailable, ChunkDamaged, InvalidPlan, RenderCancelled, single_error
+from asyncrender.errors import CaptureUnavailable, ChunkDamaged, InvalidPlan, RenderCancelled
 from asyncrender.executors.local import LocalExecutor
 from asyncrender.log import bound, get_logger
 from asyncrender.plan import differences, is_url, make_plan, replan
@@ -37,6 +37,7 @@ from asyncrender.stages import (
     tidied,
     traced,
 )
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread
 from asyncrender.workspace import Workspace
 
@@ -218,13 +219,10 @@ async def open_render(
 ) -> AsyncIterator[RenderJob]:
     """Start a plan and hold its job: `events()`, `cancel()`, `result()`. Leaving the block early cancels and tidies."""
     job = RenderJob(plan)
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(job._run, RenderOrchestrator(executor, limiter))
-            yield job
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+    async with open_task_group() as tasks:
+        tasks.start_soon(job._run, RenderOrchestrator(executor, limiter))
+        yield job
+        tasks.cancel_scope.cancel()
 
 
 async def render(

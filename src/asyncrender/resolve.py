@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
-from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound, single_error
+from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, probe, tool_version
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output, unfit_for_raw
@@ -37,6 +37,7 @@ from asyncrender.specs import (
     parse_rate,
     parse_seconds,
 )
+from asyncrender.tasks import open_task_group
 
 META_NAME = "asyncrender"
 META_SIZES = ("width", "height")
@@ -91,7 +92,9 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         complete(options, name)  # refuses what cannot work before a browser is started
     find_tool("ffprobe", package="ffmpeg")
     ffmpeg = find_tool("ffmpeg", package="ffmpeg")
-    ffmpeg_version = await _look_at_ffmpeg(options, name, ffmpeg)
+    async with open_task_group() as tasks:
+        tasks.start_soon(_check_encoders, options, name, ffmpeg)
+        ffmpeg_version = await tool_version(ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
     wished = None if options.capture == "auto" else options.capture
     unfit = _unfit_for_raw(options, name, url)
@@ -234,17 +237,6 @@ def _check_output(output: Path) -> None:
         raise InvalidOption("output", str(output), "it is a folder; give a file's name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} cannot be written")
-
-
-async def _look_at_ffmpeg(options: RenderOptions, name: str, ffmpeg: str) -> str:
-    """Its version. Raises InvalidOption for an encoder that it does not have."""
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_check_encoders, options, name, ffmpeg)
-            found = await tool_version(ffmpeg)
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
-    return found
 
 
 async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> None:

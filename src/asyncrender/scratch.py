@@ -81,8 +81,7 @@ def _make(place: Path) -> tuple[Path, int]:
         raise disk_error(place, error) from None
     lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for a dead one there
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.claim(lock)  # where that cannot be had, nobody can take the folder for a dead one
         folder = unnamed.with_name(PREFIX + unnamed.name.removeprefix(UNNAMED_PREFIX))
         unnamed.rename(folder)
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import anyio
 
 from asyncrender import process, scratch
-from asyncrender.errors import ChunkDamaged, InvalidOption, single_error
+from asyncrender.errors import ChunkDamaged, InvalidOption
 from asyncrender.log import get_logger
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
@@ -38,6 +38,7 @@ from asyncrender.progress import (
 from asyncrender.resolve import resolve
 from asyncrender.retry import retried
 from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread
 from asyncrender.trace import STAGES_LANE, Trace
 from asyncrender.workspace import Kept, Sidecar, Workspace
@@ -91,12 +92,10 @@ async def traced(board: Board, file: Path | None, title: str) -> AsyncIterator[N
     if began is not None:
         board.emit(Slice(STAGES_LANE, "resolve", began, board.tally.began, {}))
     try:
-        async with anyio.create_task_group() as tasks:
+        async with open_task_group() as tasks:
             tasks.start_soon(_watch_memory, board)
             yield
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
     finally:
         with anyio.CancelScope(shield=True):
             await in_thread(lambda: _write_trace(file, trace.to_json(time.monotonic())), surely=True)
@@ -245,13 +244,10 @@ def summarise(plan: RenderPlan, workspace: Workspace, board: Board, chunks: Sequ
 async def reporting(run: Callable[[], Awaitable[Outcome]], board: Board, on_progress: OnProgress | None) -> Outcome:
     if on_progress is None:
         return await run()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_report, board, on_progress)
-            outcome = await run()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
-    return outcome
+    async with open_task_group() as tasks:
+        tasks.start_soon(_report, board, on_progress)
+        outcome = await run()
+    return outcome  # noqa: RET504 - to mypy, any `async with` may swallow the error
 
 
 async def _report(board: Board, on_progress: OnProgress) -> None:

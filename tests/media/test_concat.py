@@ -70,12 +70,12 @@ async def test_many_small_chunks_do_not_drift(tmp_path: Path) -> None:
     """A seam of the concat demuxer is up to half a microsecond off; at 90 kHz some twenty of them are a tick."""
     one = film_plan("out.mp4", fps="59.94", frame_count=2)
     await encode_chunks(one, tmp_path)
-    plan = film_plan("out.mp4", fps="59.94", frame_count=200, concurrency=100)
+    plan = film_plan("out.mp4", fps="59.94", frame_count=400, concurrency=200)
     for chunk in plan.chunks[1:]:
         (tmp_path / chunk.output_file).hardlink_to(tmp_path / plan.chunks[0].output_file)
     file = await joined(plan, tmp_path)
     ticks = 1 / (plan.options.fps * (await probe(file)).video[0].time_base)
-    assert await frame_times(file) == [frame * ticks for frame in range(200)]
+    assert await frame_times(file) == [frame * ticks for frame in range(400)]
 
 
 async def test_every_chunk_can_be_entered_at_its_first_frame(tmp_path: Path) -> None:

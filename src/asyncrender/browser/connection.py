@@ -15,8 +15,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
-from asyncrender.errors import AsyncRenderError, BrowserCrashed, BrowserError, single_error
+from asyncrender.errors import AsyncRenderError, BrowserCrashed, BrowserError
 from asyncrender.process import Pipe, Stranger
+from asyncrender.tasks import open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -212,11 +213,8 @@ async def open_connection(
     to_browser: Pipe, from_browser: Pipe, last_words: Callable[[], str]
 ) -> AsyncIterator[Connection]:
     """Speak DevTools over two pipes. `last_words` gives what the browser last wrote to standard error, for errors."""
-    try:
-        async with anyio.create_task_group() as tasks:
-            connection = Connection(tasks, to_browser, from_browser, last_words)
-            tasks.start_soon(connection._receive_all)
-            yield connection
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+    async with open_task_group() as tasks:
+        connection = Connection(tasks, to_browser, from_browser, last_words)
+        tasks.start_soon(connection._receive_all)
+        yield connection
+        tasks.cancel_scope.cancel()

@@ -15,9 +15,10 @@ import anyio
 
 from asyncrender import retry
 from asyncrender.chunk import render_chunks
-from asyncrender.errors import AsyncRenderError, single_error
+from asyncrender.errors import AsyncRenderError
 from asyncrender.progress import ChunkBegan, ChunkResult, Event
 from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.tasks import open_task_group
 from asyncrender.workspace import Sidecar
 
 
@@ -32,12 +33,9 @@ class LocalExecutor:
     ) -> list[ChunkResult]:
         """Render the chunks, publish each in the work folder, and say how each came to be. Raises the first failure."""
         results: list[ChunkResult] = []
-        try:
-            async with anyio.create_task_group() as tasks:
-                for worker, part in enumerate(split_runs(chunks, plan.options.concurrency or 1)):
-                    tasks.start_soon(self._work, worker, plan, part, emit, results)
-        except BaseExceptionGroup as group:
-            raise single_error(group) from None
+        async with open_task_group() as tasks:
+            for worker, part in enumerate(split_runs(chunks, plan.options.concurrency or 1)):
+                tasks.start_soon(self._work, worker, plan, part, emit, results)
         return results
 
     async def _work(

@@ -20,10 +20,10 @@ from asyncrender.errors import (
     InvalidOption,
     MediaError,
     disk_error,
-    single_error,
 )
 from asyncrender.media import ffmpeg, graphs, probe, soundgraph
 from asyncrender.specs import RenderChunk, RenderPlan
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread, pause_point
 from asyncrender.workspace import write_text
 
@@ -123,12 +123,9 @@ async def _sounding(plan: RenderPlan, folder: Path) -> set[int]:
         if info.audio:
             found.add(chunk.id)
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for chunk in plan.chunks:
-                tasks.start_soon(look, chunk)
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+    async with open_task_group() as tasks:
+        for chunk in plan.chunks:
+            tasks.start_soon(look, chunk)
     return found
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import anyio
-
-from asyncrender.errors import InvalidOption, single_error
+from asyncrender.errors import InvalidOption
 from asyncrender.media import ffmpeg, graphs, probe
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
+from asyncrender.tasks import open_task_group
 from asyncrender.workspace import write_text
 
 DEADLINE = "timeouts.mix"
@@ -61,12 +60,9 @@ async def _look(joined: Path, tool: str, idle_seconds: float) -> tuple[bool, tup
     async def look() -> None:
         found.append(await probe.probe(joined, idle_seconds=idle_seconds))
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(look)
-            version = await probe.tool_version(tool)
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+    async with open_task_group() as tasks:
+        tasks.start_soon(look)
+        version = await probe.tool_version(tool)
     return bool(found[0].audio), probe.release(version)
 
 
