@@ -125,7 +125,7 @@ def test_props_that_are_none(text: str, words: str) -> None:
 
 
 def test_every_flag_names_an_option_that_there_is() -> None:
-    for option in FLAG_NAMES.keys() - {"scene", "output"}:
+    for option in FLAG_NAMES.keys() - {"scene", "output", "frame"}:
         place: Any = ar.RenderOptions()
         for part in option.split("."):
             assert part in type(place).model_fields
@@ -304,7 +304,7 @@ def test_what_nobody_expected_is_one_line_unless_debugged(monkeypatch: pytest.Mo
 
 def test_version_and_help() -> None:
     assert run("--version").stdout.startswith("asyncrender 0.")
-    commands = ("render", "plan", "chunk", "assemble", "probe", "doctor")
+    commands = ("render", "plan", "chunk", "assemble", "still", "probe", "doctor", "clean")
     assert all(name in run("--help").stdout for name in commands)
     assert all(run(name, "--help").exit_code == 0 for name in commands)
 

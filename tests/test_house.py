@@ -14,7 +14,7 @@ SOURCES = Path(__file__).parents[1] / "src" / "asyncrender"
 FLOORS = (
     {"cli"},
     {"orchestrator", "flags", "display"},
-    {"stages", "executors.local", "executors.dask"},
+    {"stages", "still", "executors.local", "executors.dask"},
     {"chunk", "resolve", "doctor", "clean"},
     {"browser.probe"},
     {"browser.capture"},

@@ -66,6 +66,7 @@ from asyncrender.specs import (
     Timeouts,
     VideoOptions,
 )
+from asyncrender.still import StillResult, still
 
 __all__ = [
     "AsyncRenderError",
@@ -114,6 +115,7 @@ __all__ = [
     "RenderPlan",
     "RenderResult",
     "SceneNotFound",
+    "StillResult",
     "Timeouts",
     "ToolFailed",
     "ToolStalled",
@@ -127,4 +129,5 @@ __all__ = [
     "render",
     "render_chunk",
     "resolve",
+    "still",
 ]

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +27,8 @@ from pydantic import BaseModel
 import asyncrender as ar
 from asyncrender.display import ProgressMode, shown
 from asyncrender.errors import single_error
-from asyncrender.flags import FLAGS, PLAN_FORM, Flag, explain, read_options, read_plan
-from asyncrender.orchestrator import anchored
+from asyncrender.flags import FLAGS, PLAN_FORM, STILL_FLAGS, Flag, explain, read_options, read_plan
+from asyncrender.resolve import anchored
 
 SHOW_CURSOR = b"\x1b[?25h"
 """DECTCEM: a bar that is killed would leave the terminal without a cursor."""
@@ -57,6 +57,10 @@ Scene = Annotated[str, typer.Argument(metavar="SCENE", help="A web page: a path 
 Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="The video: .mp4, .mov, .mkv or .webm.", callback=_absolute),
+]
+Image = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="The image: .png, .jpg or .webp.", callback=_absolute),
 ]
 PlanFile = Annotated[
     str, typer.Argument(metavar="PLAN.json", help="What asyncrender plan printed; - reads standard input.")
@@ -92,6 +96,7 @@ def _typed(flag: Flag) -> Any:
 
 INPUTS: dict[str, tuple[list[inspect.Parameter], Callable[[Mapping[str, Any]], Any]]] = {
     "options": ([_keyword(flag.parameter, _typed(flag), None) for flag in FLAGS], read_options),
+    "page_options": ([_keyword(flag.parameter, _typed(flag), None) for flag in STILL_FLAGS], read_options),
     "job": ([_keyword("plan_file", PlanFile), _keyword("workdir", Workdir, None)], load_plan),
 }
 """What several commands take: its flags, and how their values become one. Read before the event loop runs, because
@@ -199,11 +204,15 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
 
 
 def report(result: ar.RenderResult, *, as_json: bool) -> None:
-    for warning in dict.fromkeys(result.warnings):
-        say("warning:", warning, "yellow")
+    _warn(result.warnings)
     length = f"{result.frames} frames, {result.duration:g} s at {result.fps:g} frames/s"
     words = f"{result.output}: {length}, made in {result.seconds['total']:.1f} s"
     typer.echo(_to_json(result) if as_json else words)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in dict.fromkeys(warnings):
+        say("warning:", warning, "yellow")
 
 
 def _to_json(result: Any) -> str:
@@ -259,6 +268,21 @@ async def assemble(job: ar.RenderPlan, progress: Shown = "auto", as_json: AsJson
     with shown(progress, kept=True) as show:
         result = await ar.assemble(job, on_progress=show)
     report(result, as_json=as_json)
+
+
+@command
+async def still(
+    scene: Scene,
+    output: Image,
+    page_options: ar.RenderOptions,
+    frame: Annotated[int, typer.Option("--frame", metavar="N", help="Which frame of the film.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write one frame of a page as an image."""
+    result = await ar.still(scene, output, page_options, frame=frame)
+    _warn(result.warnings)
+    words = f"{result.output}: frame {result.frame}, {result.width}x{result.height}"
+    typer.echo(_to_json(result) if as_json else words)
 
 
 @command

@@ -78,7 +78,12 @@ FLAGS = (
     _flag("--resume/--fresh", "resume", bool, (RUN, "Use finished chunks of an earlier run, or keep none.")),
 )
 
-FLAG_NAMES = {"scene": "SCENE", "output": "--output"} | {option: f.names[0] for f in FLAGS for option in f.options}
+STILL_FLAGS = tuple(f for f in FLAGS if f.panel == PAGE or f.parameter in ("width", "height", "fps", "duration"))
+"""What concerns a single frame."""
+
+FLAG_NAMES = {"scene": "SCENE", "output": "--output", "frame": "--frame"} | {
+    option: f.names[0] for f in FLAGS for option in f.options
+}
 """Each option's flag, so that errors speak to the user in the words of the command line."""
 
 
@@ -90,10 +95,10 @@ READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def read_options(values: Mapping[str, Any]) -> RenderOptions:
-    """The options that the values of FLAGS' parameters stand for. Raises InvalidOption, ValidationError."""
+    """The options that the values of some FLAGS' parameters stand for. Raises InvalidOption, ValidationError."""
     data: dict[str, Any] = {}
     for flag in FLAGS:
-        given = values[flag.parameter]
+        given = values.get(flag.parameter)
         if given is None or given == []:
             continue
         for option in flag.options:

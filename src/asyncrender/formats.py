@@ -6,6 +6,7 @@ with Vorbis or Opus (webmproject.org/docs/container); ISO BMFF has no mapping fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from asyncrender.errors import InvalidOption
@@ -69,6 +70,14 @@ CONTAINERS = {
     "webm": Container("webm", ("libopus", "libvorbis")),
 }
 
+IMAGES = {
+    "png": None,
+    "jpg": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"),
+    "jpeg": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"),
+    "webp": ("-c:v", "libwebp", "-lossless", "1"),
+}
+"""Endings of an image, and how ffmpeg makes it of a PNG."""
+
 MPEG_4_PART_14 = ("mp4", "mov")
 """Containers whose index can be moved to the front, and whose time scale can be set."""
 
@@ -92,9 +101,18 @@ def container(output: str) -> Container:
 
 
 def container_name(output: str) -> str:
+    return _ending(output, CONTAINERS)
+
+
+def image(output: str) -> tuple[str, ...] | None:
+    """How ffmpeg makes such an image of a PNG; None: it is one. Raises InvalidOption, listing the endings there are."""
+    return IMAGES[_ending(output, IMAGES)]
+
+
+def _ending(output: str, known: Iterable[str]) -> str:
     ending = output.rpartition(".")[2].lower() if "." in output else ""
-    if ending not in CONTAINERS:
-        raise InvalidOption("output", output, f"its name must end with one of {', '.join('.' + c for c in CONTAINERS)}")
+    if ending not in known:
+        raise InvalidOption("output", output, f"its name must end with one of {', '.join('.' + one for one in known)}")
     return ending
 
 

@@ -18,9 +18,9 @@ from asyncrender.diskspace import check_space
 from asyncrender.errors import CaptureUnavailable, ChunkDamaged, InvalidPlan, RenderCancelled
 from asyncrender.executors.local import LocalExecutor
 from asyncrender.log import bound, get_logger
-from asyncrender.plan import differences, is_url, make_plan, replan
+from asyncrender.plan import differences, make_plan, replan
 from asyncrender.progress import Cancelled, ChunkResult, Event, Failed, Finished, JobEvent, RenderResult
-from asyncrender.resolve import resolve
+from asyncrender.resolve import anchored, resolve
 from asyncrender.specs import Html, RenderChunk, RenderOptions, RenderPlan
 from asyncrender.stages import (
     Board,
@@ -282,13 +282,6 @@ def _workers_before(plan: RenderPlan) -> int | None:
     if not plan.options.resume or record is None or differences(record.options, plan.options):
         return plan.options.concurrency
     return record.options.concurrency
-
-
-def anchored(scene: str | PurePath) -> str | PurePath:
-    """The scene with a relative path made absolute, so that it can be planned for any output folder."""
-    if isinstance(scene, Html) or is_url(str(scene)) or str(scene).lower().startswith("file:"):
-        return scene
-    return Path(scene).absolute()
 
 
 async def render_chunk(plan: RenderPlan, chunk_id: int, *, on_progress: OnProgress | None = None) -> ChunkResult:

@@ -85,7 +85,7 @@ async def resolve(
 
 async def _resolve(scene: str | PurePath, output: str | PurePath, options: RenderOptions) -> RenderOptions:
     _, name = split_output(output)
-    _check_output(Path(output))
+    check_output(Path(output))
     url, markup = _look_at_scene(scene)
     if markup is not None:
         options = with_meta(options, parse_meta(markup))
@@ -214,6 +214,13 @@ def _meta_number(name: str, text: str) -> Fraction:
         raise InvalidOption(f"meta {name}", text, str(error)) from None
 
 
+def anchored(scene: str | PurePath) -> str | PurePath:
+    """The scene with a relative path made absolute, so that it can be planned for any output folder."""
+    if isinstance(scene, Html) or is_url(str(scene)) or str(scene).lower().startswith("file:"):
+        return scene
+    return Path(scene).absolute()
+
+
 def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
     """(URL or path, its HTML text if that can be read here)."""
     url = scene_url(scene, "/") if isinstance(scene, Html) else str(scene)
@@ -229,7 +236,8 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
         raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
+    """Raise InvalidOption if there can be no file of that name."""
     folder = output.parent
     if not folder.is_dir():
         raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} does not exist")

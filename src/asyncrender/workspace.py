@@ -105,11 +105,7 @@ class Workspace:
 
     def spare(self, inputs: Mapping[str, str | Path]) -> None:
         """Raise InvalidOption if the output would replace one of these, named, files."""
-        for name, path in inputs.items():
-            with contextlib.suppress(OSError):
-                if self.output.samefile(path):
-                    allowed = f"it would replace what the film is made from, {name}; give it another name"
-                    raise InvalidOption("output", str(self.output), allowed)
+        spare(self.output, inputs)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -312,6 +308,15 @@ class Workspace:
         replace(part, self.output)
 
 
+def spare(output: Path, inputs: Mapping[str, str | Path]) -> None:
+    """Raise InvalidOption if the output would replace one of these, named, files."""
+    for name, path in inputs.items():
+        with contextlib.suppress(OSError):
+            if output.samefile(path):
+                allowed = f"it would replace what it is made from, {name}; give it another name"
+                raise InvalidOption("output", str(output), allowed)
+
+
 def replace(part: Path, path: Path) -> None:
     """Rename after the bytes are on the disk, then make the rename last too. Raises DiskFull, OutputError."""
     try:
@@ -324,8 +329,13 @@ def replace(part: Path, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file. Raises DiskFull, OutputError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file. Raises DiskFull, OutputError."""
     try:
-        path.write_text(text)
+        path.write_bytes(data)
     except OSError as error:
         raise disk_error(path, error) from None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from asyncrender.browser.camera import TICKS_LEAD_SECONDS
-from asyncrender.browser.capture import open_capture
+from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.launch import open_browser, sandbox_possible
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, CaptureUnavailable
 from asyncrender.plan import scene_url
@@ -57,9 +57,13 @@ async def look_at_page(options: RenderOptions, composition_url: str, base: Path)
         await capture.picture(0)
         await capture.settle()
         meta = "document.querySelector('meta[name=asyncrender i]')?.content ?? ''"
-        seek = "typeof window.asyncrender?.seek === 'function' && !document.querySelector('audio, video')"
-        found, seekable = await capture.page.evaluate(f"[{meta}, {seek}]")
-        return PageLook(found, seekable)
+        return PageLook(await capture.page.evaluate(meta), await is_seekable(capture))
+
+
+async def is_seekable(capture: Capture) -> bool:
+    """See `PageLook.seekable`; asked once frame 0 was there."""
+    seek = "typeof window.asyncrender?.seek === 'function' && !document.querySelector('audio, video')"
+    return bool(await capture.page.evaluate(seek))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,12 @@ def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str)
     ]
 
 
+def image_argv(*, ffmpeg: str, source: str, name: str) -> list[str]:
+    """A PNG becomes an image of the kind that `name` ends with, on standard output."""
+    settings = formats.image(name) or ("-c:v", "png")
+    return [ffmpeg, *QUIET, "-i", local(source), "-frames:v", "1", *settings, "-f", "image2pipe", "pipe:1"]
+
+
 def concat_script(files: Sequence[str]) -> str:
     """The concat demuxer's list (https://ffmpeg.org/ffmpeg-formats.html#concat-1) of local files, in order."""
     return "ffconcat version 1.0\n" + "".join(f"file {quote(local(file))}\n" for file in files)
