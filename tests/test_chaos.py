@@ -31,19 +31,19 @@ def wrong(results: list[Any]) -> list[Any]:
 
 def test_cancelled_at_every_stage(ground: Ground) -> None:
     plan, whole = anyio.run(ground.plan), anyio.run(ground.undisturbed)
-    results = [cancels.carry_out(case, ground, plan, whole) for case in cancels.draw(SEED, 24)]
+    results = [cancels.carry_out(case, ground, plan, whole) for case in cancels.draw(SEED, 16)]
     assert wrong(results) == []
     met = Counter(result.at for result in results)
     assert met.keys() >= set(STAGES), met
-    assert sum(met[stage] for stage in STAGES) >= 22, met
+    assert sum(met[stage] for stage in STAGES) >= 14, met
 
 
 def test_killed_processes_are_replaced(ground: Ground) -> None:
     plan = anyio.run(lambda: ground.plan(**KILLED, timeouts=kills.IMPATIENT))
     whole = anyio.run(lambda: ground.undisturbed(**KILLED))
-    results = [kills.carry_out(case, ground, plan, whole) for case in kills.draw(SEED, 5, KILLED["frame_count"])]
+    results = [kills.carry_out(case, ground, plan, whole) for case in kills.draw(SEED, 4, KILLED["frame_count"])]
     assert wrong(results) == []
-    assert sum(result.hit is not None for result in results) >= 3
+    assert sum(result.hit is not None for result in results) >= 2
 
 
 def test_killed_ourselves(ground: Ground) -> None:

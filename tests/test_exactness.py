@@ -242,7 +242,7 @@ def _property(examples: int) -> Callable[[Callable[..., object]], Callable[..., 
 
 
 @given(scene=scenes(), chunks=st.integers(2, 7), capture=st.sampled_from(["beginframe", "screenshot"]))
-@_property(4)
+@_property(3)
 async def test_chunk_borders_do_not_show(scene: str, chunks: int, capture: str, tmp_path: Path) -> None:
     await _same_frames(scene, chunks, capture, tmp_path)
 

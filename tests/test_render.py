@@ -40,7 +40,10 @@ async def test_as_an_asyncio_user_writes_it(tmp_path: Path) -> None:
 
 
 @one_loop
-@pytest.mark.parametrize("scene", ["css", "waapi", "canvas", "interval"])
+@pytest.mark.parametrize(
+    "scene",
+    [pytest.param("css", marks=pytest.mark.soak), pytest.param("waapi", marks=pytest.mark.soak), "canvas", "interval"],
+)
 async def test_any_number_of_chunks_gives_the_same_frames(scene: str, tmp_path: Path) -> None:
     films = []
     for concurrency in (1, 2, 5):

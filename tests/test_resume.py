@@ -103,7 +103,12 @@ CHANGES: dict[str, tuple[Callable[[Path], None], dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CHANGES)
+OFTEN = ("a file of the page", "a file that was missing", "encoder", "cuts")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.soak) for case in CHANGES]
+)
 async def test_what_changed_is_rendered_again_and_said(scene: Path, case: str) -> None:
     change, options, reason = CHANGES[case]
     output = scene.with_name("out.mkv")

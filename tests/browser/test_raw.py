@@ -56,7 +56,9 @@ def raw_frames(file: Path, width: int, height: int) -> list[list[np.ndarray]]:
     return [planes(frame.tobytes(), width, height) for frame in frames]
 
 
-@pytest.mark.parametrize("scene", ["torture", "closed", "canvas", "css", pytest.param("waapi", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "scene", ["torture", "closed", "canvas", *(pytest.param(name, marks=pytest.mark.soak) for name in ("css", "waapi"))]
+)
 async def test_frames_are_those_of_beginframe_but_for_the_rounding(scene: str, tmp_path: Path) -> None:
     size, shown = {"width": 640, "height": 480}, {}
     for capture in ("raw", "beginframe"):
@@ -158,7 +160,7 @@ async def test_a_frame_in_which_nothing_changes_shows_what_was_there(capture: st
     assert numbers(raw_frames(tmp_path / "out.mkv", 160, 90)) == WANTED
 
 
-@pytest.mark.parametrize("capture", ["raw", "beginframe", "screenshot"])
+@pytest.mark.parametrize("capture", ["raw", pytest.param("beginframe", marks=pytest.mark.soak), "screenshot"])
 async def test_what_stands_still_is_sent_once_and_the_film_is_the_same(
     capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
