@@ -49,19 +49,13 @@ def _absolute_scene(scene: str) -> str:
     return str(anchored(scene)) if scene else scene
 
 
-def _absolute(path: Path) -> Path:
-    return path.absolute()
+def _output(text: str) -> Any:
+    return typer.Option("--output", "-o", metavar="FILE", help=text, callback=lambda path: path.absolute())
 
 
 Scene = Annotated[str, typer.Argument(metavar="SCENE", help="A web page: a path or a URL.", callback=_absolute_scene)]
-Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FILE", help="The video: .mp4, .mov, .mkv or .webm.", callback=_absolute),
-]
-Image = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FILE", help="The image: .png, .jpg or .webp.", callback=_absolute),
-]
+Output = Annotated[Path, _output("The video: .mp4, .mov, .mkv or .webm.")]
+Image = Annotated[Path, _output("The image: .png, .jpg or .webp.")]
 PlanFile = Annotated[
     str, typer.Argument(metavar="PLAN.json", help="What asyncrender plan printed; - reads standard input.")
 ]
@@ -94,9 +88,13 @@ def _typed(flag: Flag) -> Any:
     return Annotated[flag.type | None, about]
 
 
+def _keywords(flags: Iterable[Flag]) -> list[inspect.Parameter]:
+    return [_keyword(flag.parameter, _typed(flag), None) for flag in flags]
+
+
 INPUTS: dict[str, tuple[list[inspect.Parameter], Callable[[Mapping[str, Any]], Any]]] = {
-    "options": ([_keyword(flag.parameter, _typed(flag), None) for flag in FLAGS], read_options),
-    "page_options": ([_keyword(flag.parameter, _typed(flag), None) for flag in STILL_FLAGS], read_options),
+    "options": (_keywords(FLAGS), read_options),
+    "page_options": (_keywords(STILL_FLAGS), read_options),
     "job": ([_keyword("plan_file", PlanFile), _keyword("workdir", Workdir, None)], load_plan),
 }
 """What several commands take: its flags, and how their values become one. Read before the event loop runs, because

@@ -70,12 +70,8 @@ CONTAINERS = {
     "webm": Container("webm", ("libopus", "libvorbis")),
 }
 
-IMAGES = {
-    "png": None,
-    "jpg": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"),
-    "jpeg": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p"),
-    "webp": ("-c:v", "libwebp", "-lossless", "1"),
-}
+_JPEG = ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj444p")
+IMAGES = {"png": None, "jpg": _JPEG, "jpeg": _JPEG, "webp": ("-c:v", "libwebp", "-lossless", "1")}
 """Endings of an image, and how ffmpeg makes it of a PNG."""
 
 MPEG_4_PART_14 = ("mp4", "mov")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -15,13 +16,13 @@ from asyncrender.browser.probe import is_seekable
 from asyncrender.errors import AsyncRenderError, InvalidOption
 from asyncrender.media import ffmpeg, graphs
 from asyncrender.media.decode import open_decoder
-from asyncrender.plan import is_url, scene_url
+from asyncrender.plan import scene_url
 from asyncrender.process import run
 from asyncrender.resolve import JUMP_FRAMES, anchored, check_output, resolve
 from asyncrender.retry import retried
 from asyncrender.specs import AudioOptions, RenderOptions, VideoOptions
 from asyncrender.threads import in_thread
-from asyncrender.workspace import PART_SUFFIX, replace, spare, write_bytes
+from asyncrender.workspace import PART_SUFFIX, replace, scene_folder, spare, write_bytes
 
 LOSSLESS = VideoOptions(codec="ffv1", pixel_format="bgr0")
 """The film of which it would be a frame: all sizes are possible, and no colour is lost."""
@@ -57,13 +58,14 @@ async def still(
     Raises as `render` does; an image that was there before stays until the new one is whole.
     """
     output, scene = Path(output).absolute(), anchored(scene)
-    formats.image(output.name)
+    encoding = formats.image(output.name)
     check_output(output)
     film = await _resolved(scene, output, options or RenderOptions(), frame, limiter)
     url = scene_url(scene, str(ROOT))
     async with limiter or nullcontext():
         data, warnings = await retried(lambda: _take(film, url, frame, output), doing=f"taking frame {frame}")
-        data = await _converted(data, output.name, film.timeouts.encode)
+        if encoding is not None:
+            data = await _converted(data, encoding, output.name, film.timeouts.encode)
     await in_thread(lambda: _publish(data, output))
     assert film.width is not None
     assert film.height is not None
@@ -98,39 +100,44 @@ async def _resolved(
 async def _take(film: RenderOptions, url: str, frame: int, output: Path) -> tuple[bytes, tuple[str, ...]]:
     """(PNG, the page's warnings)."""
     async with open_capture(film, url, ROOT, open_film=open_decoder) as capture:
-        number = 0
-        try:
-            while number < frame:
-                await capture.skip(number, more=True)
-                number = await _following(capture, film, number, frame)
+        await _live_through(capture, film, frame)
+        with _located(frame):
             picture = await capture.picture(frame)
             await capture.settle()
             data = bytes(await picture.read())
-        except AsyncRenderError as error:
-            raise error.at(frame=number) from None
-        if not is_url(url):
-            scene = ROOT / url
-            folder = scene if scene.is_dir() else scene.parent
-            spare(output, {"the scene": scene, **{name: folder / name for name in capture.files()}})
+        if folder := scene_folder(url, ROOT):
+            spare(output, {"the scene": ROOT / url, **{name: folder / name for name in capture.files()}})
         return data, tuple(capture.page.warnings)
 
 
-async def _following(capture: Capture, film: RenderOptions, number: int, frame: int) -> int:
-    """The frame to live through after `number`: the next one, or, where the page can be jumped through, the last."""
-    jumps = film.preroll == "never" or (
-        film.preroll == "auto" and number == 0 and frame >= JUMP_FRAMES and await is_seekable(capture)
-    )
-    return frame if jumps else number + 1
+async def _live_through(capture: Capture, film: RenderOptions, frame: int) -> None:
+    """All frames before; of a page that can be jumped through, the first one."""
+    for number in range(frame):
+        with _located(number):
+            await capture.skip(number, more=True)
+        if number == 0 and await _may_jump(capture, film, frame):
+            return
 
 
-async def _converted(png: bytes, name: str, idle_seconds: float) -> bytes:
-    """The picture in the format that the name ends with."""
-    if formats.image(name) is None:
-        return png
+async def _may_jump(capture: Capture, film: RenderOptions, frame: int) -> bool:
+    if film.preroll == "auto":
+        return frame >= JUMP_FRAMES and await is_seekable(capture)
+    return film.preroll == "never"
+
+
+@contextmanager
+def _located(frame: int) -> Iterator[None]:
+    try:
+        yield
+    except AsyncRenderError as error:
+        raise error.at(frame=frame) from None
+
+
+async def _converted(png: bytes, encoding: Sequence[str], name: str, idle_seconds: float) -> bytes:
     async with scratch.open_folder() as folder:
         source = folder / "still.png"
         await in_thread(lambda: write_bytes(source, png))
-        argv = graphs.image_argv(ffmpeg=ffmpeg.find(), source=str(source), name=name)
+        argv = graphs.image_argv(encoding, ffmpeg=ffmpeg.find(), source=str(source))
         return await run(argv, doing=f"making {name}", idle_seconds=idle_seconds, deadline="timeouts.encode")
 
 

@@ -182,11 +182,8 @@ class Workspace:
 
     @property
     def scene_folder(self) -> Path | None:
-        """Where the scene's own files lie; None for a page from elsewhere, or without any."""
-        if is_url(self._plan.composition_url):
-            return None
-        scene = self.folder / self._plan.composition_url
-        return scene if scene.is_dir() else scene.parent
+        """See the function of that name."""
+        return scene_folder(self._plan.composition_url, self.folder)
 
     def finish(
         self,
@@ -306,6 +303,12 @@ class Workspace:
     def publish(self, part: Path) -> None:
         """Put the whole output in its place, in one step. What was there before is untouched until then."""
         replace(part, self.output)
+
+
+def scene_folder(url: str, base: Path) -> Path | None:
+    """Where the own files of a scene, as a plan names it, lie; None for a page from elsewhere, or without any."""
+    scene = base / url
+    return None if is_url(url) else scene if scene.is_dir() else scene.parent
 
 
 def spare(output: Path, inputs: Mapping[str, str | Path]) -> None:

@@ -78,9 +78,8 @@ def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str)
     ]
 
 
-def image_argv(*, ffmpeg: str, source: str, name: str) -> list[str]:
-    """A PNG becomes an image of the kind that `name` ends with, on standard output."""
-    settings = formats.image(name) or ("-c:v", "png")
+def image_argv(settings: Sequence[str], *, ffmpeg: str, source: str) -> list[str]:
+    """A PNG becomes another image (`settings`: see `formats.image`), on standard output."""
     return [ffmpeg, *QUIET, "-i", local(source), "-frames:v", "1", *settings, "-f", "image2pipe", "pipe:1"]
 
 
