@@ -11,6 +11,8 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 from PIL import Image
@@ -425,3 +427,33 @@ async def test_no_frame_is_late_on_a_busy_machine(attempt: int, capture: str, tm
         for process in busy:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_film_that_is_just_being_opened_at_the_end_is_closed(tmp_path: Path) -> None:
+    make_film(tmp_path / "film")
+    (tmp_path / "scene.html").write_text("<video src=film.mp4></video>")
+    began, opened, closed = anyio.Event(), [], []
+
+    @asynccontextmanager
+    async def stubborn(path: Path, idle_seconds: float) -> AsyncIterator[tuple[dict[str, object], object]]:
+        """Notices only later that all is over, as ending a decoder before another is begun does."""
+        with anyio.CancelScope(shield=True):
+            began.set()
+            for _ in range(1000):
+                await anyio.lowlevel.checkpoint()
+        opened.append(path.name)
+        try:
+            yield {}, None
+        finally:
+            closed.append(path.name)
+
+    async def work() -> None:
+        async with open_capture(complete(small(), "x.mkv"), "scene.html", tmp_path, open_film=stubborn):
+            pytest.fail("it is not ready without its film")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await began.wait()
+        tasks.cancel_scope.cancel()
+    assert opened == closed == ["film.mp4"]

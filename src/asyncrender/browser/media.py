@@ -114,9 +114,10 @@ class Films:
     async def _open(self, element: str, name: str) -> dict[str, Any]:
         stack = AsyncExitStack()
         description, frame_of = await stack.enter_async_context(self._open_film(self._files[name], self._seconds))
-        for key in [key for key in self._opened if key[0] == element]:
-            await self._opened.pop(key)[0].aclose()
-        self._opened[element, name] = stack, frame_of
+        before = [self._opened.pop(key)[0] for key in list(self._opened) if key[0] == element]
+        self._opened[element, name] = stack, frame_of  # first of all: whatever is in there will be closed
+        for old in before:
+            await old.aclose()
         while len(self._opened) > MOST_FILMS:
             await self._opened.popitem(last=False)[1][0].aclose()
         return description
@@ -182,8 +183,6 @@ async def open_films(
                 yield films
             finally:
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await films.close()
     except BaseExceptionGroup as group:
         failure = single_error(group)
     if failure is not None:
@@ -193,6 +192,8 @@ async def open_films(
 @asynccontextmanager
 async def _questions(films: Films) -> AsyncIterator[tuple[TaskGroup, Callable[[dict[str, Any]], None]]]:
     """Where to put what is asked, and the tasks that answer.
+
+    The films are closed when nobody answers any more: an answer under way may still open one.
 
     They are begun once, not for each question: a task that asyncio cancels before it began leaves a coroutine that was
     never awaited.
@@ -209,10 +210,14 @@ async def _questions(films: Films) -> AsyncIterator[tuple[TaskGroup, Callable[[d
                 await films.answer(event)
 
     with put, take:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(ANSWERED_AT_ONCE):
-                tasks.start_soon(answer)
-            yield tasks, ask
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(ANSWERED_AT_ONCE):
+                    tasks.start_soon(answer)
+                yield tasks, ask
+        finally:
+            with anyio.CancelScope(shield=True):
+                await films.close()
 
 
 def _config(options: RenderOptions, endpoint: str) -> dict[str, Any]:
