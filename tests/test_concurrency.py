@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+import asyncrender as ar
 from asyncrender.resolve import FRAMES_PER_WORKER, WORKER_BYTES, choose_concurrency
 from asyncrender.specs import RenderOptions
 
 PLENTY = 1 << 42
 
 
-def workers(capture: str, *, cores: int, memory: int = PLENTY, frames: int = 100_000) -> int:
+def workers(capture: str, *, cores: int, memory: int = PLENTY, frames: int = 100_000, jumps: bool = False) -> int:
     options = RenderOptions(frame_count=frames, capture=capture)
-    chosen, why = choose_concurrency(options, cores, memory)
+    chosen, why = choose_concurrency(options, cores, memory, jumps=jumps)
     assert f"{chosen} workers" in why
     assert f"{cores} cores" in why
     return chosen
@@ -22,6 +26,10 @@ def workers(capture: str, *, cores: int, memory: int = PLENTY, frames: int = 100
 def test_a_raw_worker_fills_two_cores_and_any_other_one(cores: int, raw: int, other: int) -> None:
     assert workers("raw", cores=cores) == raw
     assert workers("beginframe", cores=cores) == workers("screenshot", cores=cores) == other
+
+
+def test_raw_workers_that_jump_get_a_core_each() -> None:
+    assert workers("raw", cores=8, jumps=True) == workers("beginframe", cores=8, jumps=True) == 8
 
 
 @pytest.mark.parametrize(("gigabytes", "expected"), [(0, 1), (1, 1), (8, 11), (16, 23), (64, 32)])
@@ -37,5 +45,32 @@ def test_a_worker_gets_as_many_frames_as_pay_for_its_browser(frames: int, expect
 
 
 def test_what_was_asked_for_is_obeyed() -> None:
-    chosen, why = choose_concurrency(RenderOptions(concurrency=5, frame_count=1, capture="raw"), 1, 0)
+    chosen, why = choose_concurrency(RenderOptions(concurrency=5, frame_count=1, capture="raw"), 1, 0, jumps=True)
     assert (chosen, why) == (5, "5 workers were asked for")
+
+
+SEEK = "window.asyncrender.seek = time => { document.body.style.opacity = time % 1; };"
+
+
+@pytest.mark.anyio
+async def test_a_seekable_page_gets_a_raw_worker_for_each_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is one is asked only if it, or a script of its own, speaks of it, and if the film is long enough."""
+    room = sys.modules["asyncrender.resolve"]  # the package's attribute of that name is the function
+    monkeypatch.setattr(room, "_cores", lambda: 2)
+    monkeypatch.setattr(room, "_memory", lambda: PLENTY)
+    (tmp_path / "own.js").write_text(SEEK)
+    pages = {
+        f"<body><script>{SEEK}</script>": (2, "never"),
+        "<body><script src='own.js?1'></script>": (2, "never"),
+        "<body><script>// asyncrender could seek, but nothing is set</script>": (1, "always"),
+        "<body><script src='missing.js'></script><script src='//cdn.example/other.js'></script>": (1, "always"),
+    }
+    scene = tmp_path / "scene.html"
+    for page, (count, preroll) in pages.items():
+        scene.write_text(page)
+        resolved = await ar.resolve(scene, tmp_path / "out.mp4", RenderOptions(frame_count=1200, capture="raw"))
+        assert (resolved.concurrency, resolved.preroll) == (count, preroll), page
+    resolved = await ar.resolve(
+        ar.Html(f"<script>{SEEK}</script>"), tmp_path / "out.mp4", RenderOptions(frame_count=1199)
+    )
+    assert resolved.concurrency == 1

@@ -1,5 +1,5 @@
 // Moves the page in the way its renderer wants it; the address says which:
-//   no fragment  CSS animations run by themselves, draw(seconds) follows the frames' timestamps
+//   no fragment  CSS animations run by themselves, draw(seconds) follows asyncrender's seek or the frames' timestamps
 //   #seek        nothing runs; seek(seconds) puts all at a time
 //   #raf         all, CSS too, is put at the frames' timestamps
 //   #pn          all, CSS too, is put at performance.now()
@@ -38,5 +38,6 @@
   if (mode === '#seek') window.seek(0);
   else if (mode === '#pn') everyFrame(() => window.seek(performance.now() / 1000));
   else if (mode === '#raf') everyFrame(timestamp => window.seek(sinceBeginning(timestamp)));
+  else if (window.asyncrender) window.asyncrender.seek = draw;
   else if (window.draw) everyFrame(timestamp => draw(sinceBeginning(timestamp)));
 }

@@ -6,17 +6,18 @@ After it nothing downstream decides anything for itself, so that every chunk, wh
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 
@@ -47,8 +48,9 @@ WORKER_BYTES = 700 << 20
 
 CORES_PER_RAW_WORKER = 2
 """A raw worker's compositor, page and encoder work at the same time: one all but fills two cores. Two have to live
-through the earlier frames besides, and are slower (dom: 52 frames a second instead of 65, ultrafast); where a page is
-jumped through they are 0.9 to 1.2 times as fast, and 1.8 times where its frames wait for a server."""
+through the earlier frames besides, and are slower (dom: 52 frames a second instead of 65, ultrafast). Where a page is
+jumped through, one for each core is better: 1.04 to 1.3 times as fast with x264 ultrafast, 0.96 to 1.2 times with
+medium, and 1.8 times where its frames wait for a server."""
 
 FRAMES_PER_WORKER = 30
 """Fewer frames than this do not pay for starting another browser (some 0.5 s against 40 ms a frame)."""
@@ -56,10 +58,12 @@ FRAMES_PER_WORKER = 30
 JUMP_FRAMES = 300
 """A way shorter than this is lived through sooner (2-4 ms a frame) than the page is loaded to ask it."""
 
+ASK_FRAMES = 600
+"""From so many frames for each worker on, a second raw one that jumps saves more (0 to a quarter of the time) than its
+browser and the question whether it may jump cost (0.7 s)."""
+
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """Beside https pages, browsers trust these (Secure Contexts, 3.1)."""
-
-Preroll = Literal["always", "never"]
 
 _log = get_logger("asyncrender.resolve")
 
@@ -111,18 +115,16 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         options, look, probed = await _look(options, url, probed, wished)
         options = with_meta(options, split_meta(look.meta))
     options = complete(options, name)
-    workers, why = choose_concurrency(options, _cores(), _memory())
-    options = options.model_copy(update={"concurrency": workers})
-    preroll, why_preroll = await _choose_preroll(options, url, look)
+    update, whys = await _choose_workers(options, url, markup, look)
     environment = Environment(
         asyncrender=version("asyncrender"),
         browser=probed.version,
         ffmpeg=ffmpeg_version,
-        notes=(*probed.notes, why, why_preroll),
+        notes=(*probed.notes, *whys),
         capture_chosen=wished is None,
     )
     _log.debug("resolved", **environment.model_dump())
-    return options.model_copy(update={"preroll": preroll, "environment": environment})
+    return options.model_copy(update={**update, "environment": environment})
 
 
 def _unfit_for_raw(options: RenderOptions, name: str, url: str) -> str | None:
@@ -150,20 +152,36 @@ async def _look(
         return options, await look_at_page(options, url, Path()), replace(probed, capture="beginframe", notes=notes)
 
 
-class _MetaParser(HTMLParser):
-    content: str | None = None
+class _Parser(HTMLParser):
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.content: str | None = None
+        """What the page's meta says."""
+        self.scripts: list[str] = []
+        """Addresses of the page's scripts."""
+        self.feed(markup)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         if tag == "meta" and (given.get("name") or "").lower() == META_NAME and self.content is None:
             self.content = given.get("content") or ""
+        if tag == "script" and (source := given.get("src")):
+            self.scripts.append(source)
 
 
 def parse_meta(markup: str) -> dict[str, str]:
     """What `<meta name="asyncrender" content="width=1280, fps=30">` says; empty without one."""
-    parser = _MetaParser()
-    parser.feed(markup)
-    return split_meta(parser.content or "")
+    return split_meta(_Parser(markup).content or "")
+
+
+def _speaks_of_seek(markup: str, url: str) -> bool:
+    """Whether a local page, or a script it names, may set `window.asyncrender.seek`: only then is it worth a look."""
+    texts = [markup]
+    for source in _Parser(markup).scripts:
+        with contextlib.suppress(OSError, ValueError):  # not here, or no path at all
+            file = Path(url).parent / unquote(urlsplit(source).path).lstrip("/")
+            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+    return any(META_NAME in text and "seek" in text for text in texts)
 
 
 def split_meta(content: str) -> dict[str, str]:
@@ -191,12 +209,16 @@ def with_meta(options: RenderOptions, meta: Mapping[str, str]) -> RenderOptions:
     return options.model_copy(update=update)
 
 
-def choose_concurrency(options: RenderOptions, cores: int, memory: int) -> tuple[int, str]:
-    """(workers, why): the option; else one for each core (raw: two), as memory and the number of frames allow."""
+def choose_concurrency(options: RenderOptions, cores: int, memory: int, *, jumps: bool) -> tuple[int, str]:
+    """(workers, why): the option; else one for each core (raw: two), as memory and the number of frames allow.
+
+    `jumps`: no worker lives through the frames before its own; then raw ones, too, get a core each.
+    """
     if options.concurrency is not None:
         return options.concurrency, f"{options.concurrency} workers were asked for"
     by_frames = (options.frame_count or 1) // FRAMES_PER_WORKER
-    by_cores = math.ceil(cores / CORES_PER_RAW_WORKER) if options.capture == "raw" else cores
+    shared = options.capture == "raw" and not jumps
+    by_cores = math.ceil(cores / CORES_PER_RAW_WORKER) if shared else cores
     workers = max(1, min(by_cores, memory // WORKER_BYTES, by_frames, 1024))
     return workers, f"{workers} workers: {cores} cores, {memory >> 20} MB free, {options.frame_count} frames"
 
@@ -282,22 +304,32 @@ def _lacks_meta(options: RenderOptions) -> bool:
     return None in (options.width, options.height, options.fps, length)
 
 
-def longest_preroll(options: RenderOptions) -> int:
+def longest_preroll(options: RenderOptions, workers: int) -> int:
     """Frames before the last worker's first one."""
-    total, workers = options.frame_count or 1, options.concurrency or 1
+    total = options.frame_count or 1
     return options.start_frame + total - math.ceil(total / workers)
 
 
-async def _choose_preroll(options: RenderOptions, url: str, look: PageLook | None) -> tuple[Preroll, str]:
+async def _choose_workers(
+    options: RenderOptions, url: str, markup: str | None, look: PageLook | None
+) -> tuple[dict[str, object], tuple[str, str]]:
+    """How many workers, how they get to their first frame, and why. Where it is worth it the page is loaded to ask."""
+    choose = partial(choose_concurrency, options, _cores(), _memory())
+    workers, why = choose(jumps=options.preroll == "never")
     if options.preroll != "auto":
-        return options.preroll, f"preroll={options.preroll!r} was asked for"
-    frames = longest_preroll(options)
-    if frames < JUMP_FRAMES:
-        return "always", f"earlier frames are lived through: {frames} at the most"
-    look = look or await look_at_page(options, url, Path())
+        return {"concurrency": workers}, (why, f"preroll={options.preroll!r} was asked for")
+    most, why_most = choose(jumps=True)
+    lived, jumped = longest_preroll(options, workers), longest_preroll(options, most)
+    worth = jumped >= ASK_FRAMES and (look is not None or _speaks_of_seek(markup or "", url))
+    if lived < JUMP_FRAMES and not worth:
+        why_preroll = f"earlier frames are lived through: {lived} at the most"
+        return {"concurrency": workers, "preroll": "always"}, (why, why_preroll)
+    look = look or await look_at_page(options.model_copy(update={"concurrency": workers}), url, Path())
     if look.seekable:
-        return "never", "earlier frames are jumped over: the page is seekable"
-    return "always", "earlier frames are lived through: the page is not seekable, or plays media"
+        why_preroll = "earlier frames are jumped over: the page is seekable"
+        return {"concurrency": most, "preroll": "never"}, (why_most, why_preroll)
+    why_preroll = "earlier frames are lived through: the page is not seekable, or plays media"
+    return {"concurrency": workers, "preroll": "always"}, (why, why_preroll)
 
 
 def _cores() -> int:
