@@ -31,6 +31,11 @@ VANISH_SECONDS = 2.0
 """Killed processes and their files may take so long to vanish on a busy machine."""
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two tests at a time, each in a session of its own; long runs, which look at memory, one at a time."""
+    return 0 if config.option.markexpr == "soak" else 2
+
+
 @pytest.fixture(
     scope="module",
     params=[
