@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -59,11 +60,13 @@ async def test_a_seekable_page_gets_a_raw_worker_for_each_core(tmp_path: Path, m
     monkeypatch.setattr(room, "_cores", lambda: 2)
     monkeypatch.setattr(room, "_memory", lambda: PLENTY)
     (tmp_path / "own.js").write_text(SEEK)
+    os.mkfifo(tmp_path / "pipe.js")
     pages = {
         f"<body><script>{SEEK}</script>": (2, "never"),
         "<body><script src='own.js?1'></script>": (2, "never"),
         "<body><script>// asyncrender could seek, but nothing is set</script>": (1, "always"),
         "<body><script src='missing.js'></script><script src='//cdn.example/other.js'></script>": (1, "always"),
+        "<body><script src='/pipe.js'></script>": (1, "always"),
     }
     scene = tmp_path / "scene.html"
     for page, (count, preroll) in pages.items():

@@ -180,7 +180,7 @@ def _speaks_of_seek(markup: str, url: str) -> bool:
     for source in _Parser(markup).scripts:
         with contextlib.suppress(OSError, ValueError):  # not here, or no path at all
             file = Path(url).parent / unquote(urlsplit(source).path).lstrip("/")
-            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+            texts.append(file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "")
     return any(META_NAME in text and "seek" in text for text in texts)
 
 
