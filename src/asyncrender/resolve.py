@@ -315,20 +315,19 @@ async def _choose_workers(
 ) -> tuple[dict[str, object], tuple[str, str]]:
     """How many workers, how they get to their first frame, and why. Where it is worth it the page is loaded to ask."""
     choose = partial(choose_concurrency, options, _cores(), _memory())
-    workers, why = choose(jumps=options.preroll == "never")
     if options.preroll != "auto":
+        workers, why = choose(jumps=options.preroll == "never")
         return {"concurrency": workers}, (why, f"preroll={options.preroll!r} was asked for")
-    most, why_most = choose(jumps=True)
-    lived, jumped = longest_preroll(options, workers), longest_preroll(options, most)
-    worth = jumped >= ASK_FRAMES and (look is not None or _speaks_of_seek(markup or "", url))
-    if lived < JUMP_FRAMES and not worth:
-        why_preroll = f"earlier frames are lived through: {lived} at the most"
-        return {"concurrency": workers, "preroll": "always"}, (why, why_preroll)
-    look = look or await look_at_page(options.model_copy(update={"concurrency": workers}), url, Path())
-    if look.seekable:
-        why_preroll = "earlier frames are jumped over: the page is seekable"
-        return {"concurrency": most, "preroll": "never"}, (why_most, why_preroll)
-    why_preroll = "earlier frames are lived through: the page is not seekable, or plays media"
+    (workers, why), (most, why_most) = choose(jumps=False), choose(jumps=True)
+    lived = longest_preroll(options, workers)
+    why_preroll = f"earlier frames are lived through: {lived} at the most"
+    gains = longest_preroll(options, most) >= ASK_FRAMES
+    if lived >= JUMP_FRAMES or (gains and (look is not None or _speaks_of_seek(markup or "", url))):
+        look = look or await look_at_page(options, url, Path())
+        if look.seekable:
+            why_preroll = "earlier frames are jumped over: the page is seekable"
+            return {"concurrency": most, "preroll": "never"}, (why_most, why_preroll)
+        why_preroll = "earlier frames are lived through: the page is not seekable, or plays media"
     return {"concurrency": workers, "preroll": "always"}, (why, why_preroll)
 
 
