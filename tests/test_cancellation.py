@@ -32,6 +32,14 @@ def children(name: str) -> list[psutil.Process]:
     return [child for child in family if child.is_running() and child.status() != "zombie" and name in child.name()]
 
 
+def arrived(name: str) -> list[psutil.Process]:
+    """The same, waited for: a child is its wrapper first (`setpriv`), and on a busy machine for longer than a while."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (found := children(name)) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+
+
 def alive() -> list[str]:
     """Our own children are buried when a call returns; theirs are killed by then, and vanish a moment later."""
     until = time.monotonic() + VANISH_SECONDS
@@ -180,7 +188,7 @@ async def test_asyncio_cancellation_is_asyncios_own(output: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_killed_encoder_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
     def kill() -> None:
-        for child in children("ffmpeg"):
+        for child in arrived("ffmpeg"):
             child.send_signal(number)
 
     options = small(frame_count=60)
