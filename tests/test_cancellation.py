@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import asyncrender as ar
+from children import arrived, children, strike
 from frames import SCENES, digests, left_in, small
 
 pytestmark = pytest.mark.anyio
@@ -24,20 +25,6 @@ VANISH_SECONDS = 2.0
 """Of killed processes, on a busy machine."""
 
 LONG = {"frame_count": 4000, "concurrency": 2}
-
-
-def children(name: str) -> list[psutil.Process]:
-    """Our living children whose program is called so."""
-    family = psutil.Process().children(recursive=True)
-    return [child for child in family if child.is_running() and child.status() != "zombie" and name in child.name()]
-
-
-def arrived(name: str) -> list[psutil.Process]:
-    """The same, waited for: a child is its wrapper first (`setpriv`), and on a busy machine for longer than a while."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not (found := children(name)) and time.monotonic() < until:
-        time.sleep(0.01)
-    return found
 
 
 def alive() -> list[str]:
@@ -81,7 +68,7 @@ async def test_a_scope_cancels_a_render(output: Path) -> None:
 
 async def test_a_crashed_browser_is_replaced_and_nobody_sees_it(tmp_path: Path) -> None:
     def kill() -> None:
-        max(children("chrom"), key=lambda child: -child.pid).kill()
+        strike([min(children("chrom"), key=lambda child: child.pid)])
 
     options = small(frame_count=60)
     result = await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", options, on_progress=once(20, kill))
@@ -94,8 +81,7 @@ async def test_a_crashed_browser_is_replaced_and_nobody_sees_it(tmp_path: Path) 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_children_that_are_stopped_do_not_hold_a_cancel_up(output: Path) -> None:
     def stop_all_and_cancel() -> None:
-        for child in psutil.Process().children(recursive=True):
-            child.suspend()
+        strike(psutil.Process().children(recursive=True), signal.SIGSTOP)
         scope.cancel()
 
     with anyio.fail_after(PATIENCE_SECONDS), anyio.CancelScope() as scope:
@@ -188,8 +174,7 @@ async def test_asyncio_cancellation_is_asyncios_own(output: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_killed_encoder_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
     def kill() -> None:
-        for child in arrived("ffmpeg"):
-            child.send_signal(number)
+        strike(arrived("ffmpeg"), number)
 
     options = small(frame_count=60)
     result = await ar.render(SCENES / "canvas.html", tmp_path / "a.mkv", options, on_progress=once(20, kill))
@@ -204,8 +189,7 @@ async def test_a_browser_that_dies_again_and_again_is_an_error(output: Path) -> 
     async def keep_killing() -> None:
         await killing.wait()
         while True:
-            for child in children("chrom"):
-                child.kill()
+            strike(children("chrom"))
             await anyio.sleep(0.05)
 
     caught: list[ar.BrowserError] = []
@@ -227,8 +211,7 @@ async def test_a_browser_that_dies_again_and_again_is_an_error(output: Path) -> 
 async def test_an_encoder_that_dies_again_and_again_is_an_error(output: Path) -> None:
     def kill(progress: ar.Progress) -> None:
         if progress.frames_done:
-            for child in children("ffmpeg"):
-                child.kill()
+            strike(children("ffmpeg"))
 
     with pytest.raises(ar.ToolFailed, match="was killed by signal 9") as caught:
         await ar.render(SCENES / "canvas.html", output, small(frame_count=500), on_progress=kill)
@@ -257,8 +240,7 @@ async def test_an_ffmpeg_that_is_killed_at_the_end_is_replaced(
     async def look_for_it() -> None:
         while not killed:
             killed.extend(children("ffmpeg") if reached else [])
-            for child in killed:
-                child.send_signal(number)
+            strike(killed, number)
             await anyio.sleep(0)
 
     def look(progress: ar.Progress) -> None:

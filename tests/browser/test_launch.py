@@ -16,6 +16,7 @@ import pytest
 from asyncrender.browser.launch import open_browser
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
 from asyncrender.specs import BrowserOptions
+from children import children
 
 pytestmark = pytest.mark.anyio
 
@@ -133,8 +134,7 @@ async def test_a_cancelled_launch_leaves_nothing() -> None:
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
         assert left_behind() == []
-    chromes = [process for process in psutil.Process().children(recursive=True) if "chrom" in process.name()]
-    assert await all_end(chromes)
+    assert await all_end(children("chrom"))
 
 
 async def test_an_error_of_the_block_comes_out_as_it_is() -> None:

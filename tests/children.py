@@ -1,0 +1,36 @@
+"""The processes that the tests' own renders have started: looked for, and killed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+
+ARRIVAL_SECONDS = 30
+"""Far more than a program needs to start, on a busy machine too."""
+
+
+def children(name: str) -> list[psutil.Process]:
+    """Our living children whose program is called so."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if child.status() != psutil.STATUS_ZOMBIE and name in child.name():
+                found.append(child)
+    return found
+
+
+def arrived(name: str) -> list[psutil.Process]:
+    """The same, waited for: a child is its wrapper first (`setpriv`), and on a busy machine for longer than a while."""
+    until = time.monotonic() + ARRIVAL_SECONDS
+    while not (found := children(name)) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+
+
+def strike(victims: list[psutil.Process], number: signal.Signals = signal.SIGKILL) -> None:
+    for child in victims:
+        with suppress(psutil.NoSuchProcess):  # one that was struck takes others with it
+            child.send_signal(number)
