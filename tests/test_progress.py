@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import asyncrender as ar
 from asyncrender.progress import (
     STAGES,
     ChunkBegan,
@@ -18,6 +20,7 @@ from asyncrender.progress import (
     StageMoved,
     Tally,
 )
+from asyncrender.stages import NEWS_SECONDS, Board
 
 SIZES = (5, 5, 4)
 TOTAL = sum(SIZES)
@@ -95,3 +98,21 @@ def test_progress_never_goes_back(events: list[Event]) -> None:
         assert now.fps is None or now.fps > 0
         assert now.elapsed_seconds >= 0
         before = now
+
+
+@pytest.mark.anyio
+async def test_lookers_are_told_of_frames_now_and_then_and_of_all_else_at_once() -> None:
+    options = ar.RenderOptions(width=64, height=64, fps=30, frame_count=TOTAL)
+    board = Board(ar.RenderOrchestrator().plan("scene.html", "a.mp4", options))
+
+    def told(event: Event) -> bool:
+        changed = board.changed
+        board.emit(event)
+        return changed.is_set()
+
+    soon = NEWS_SECONDS / 3
+    assert [told(FrameWritten(0, 1 + n, 10.0 + n * soon)) for n in range(4)] == [True, False, False, True]
+    assert told(ChunkBegan(1, 1))
+    assert not told(FrameWritten(0, 5, 10.0 + 4 * soon))
+    assert told(ChunkFinished(0, 5))
+    assert board.tally.progress().frames_done == 5

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from asyncrender import formats
 from asyncrender.browser.camera import Picture
@@ -152,10 +152,18 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
                 with _located(chunk, frame):
                     picture = await work.capture.picture(frame, more=frame < last)
                 with lane.slice("wait for the encoder", frame=frame):
-                    await send.send(picture)
+                    await _hand_over(picture, send)
                 lane.reading("queue", frames=send.statistics().current_buffer_used)
             with _located(chunk, frame):
                 await work.capture.settle()
+
+
+async def _hand_over(picture: Picture, send: MemoryObjectSendStream[Picture]) -> None:
+    """Others get their turn only if there is no room: it is the browser whom they wait for."""
+    try:
+        send.send_nowait(picture)
+    except anyio.WouldBlock:
+        await send.send(picture)
 
 
 async def _encode(

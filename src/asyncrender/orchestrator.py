@@ -84,8 +84,9 @@ class RenderOrchestrator:
     async def render(self, plan: RenderPlan, on_progress: OnProgress | None = None) -> RenderResult:
         """Carry a plan out; returns when the output is in its place and nothing else is left.
 
-        `on_progress` is called with the latest state: first at 0, last, once, at exactly 1.0. A slow one misses states
-        and slows nothing. Raises what the error tree says; a cancelled scope raises the backend's own cancellation.
+        `on_progress` is called with the latest state: first at 0, last, once, at exactly 1.0; 60 times a second at the
+        most while frames come. A slow one misses states and slows nothing. Raises what the error tree says; a cancelled
+        scope raises the backend's own cancellation.
         """
         board = Board(plan)
         return await reporting(lambda: self._carry_out(plan, board, trace_of(plan)), board, on_progress)

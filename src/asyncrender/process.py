@@ -117,11 +117,15 @@ class Pipe:
                 return
             data = bytes(data)
         left = memoryview(data)
-        while left:
-            try:
-                left = left[os.write(self._fd, left) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._fd)
+        while left := left[self.send_now(left) :]:
+            await anyio.wait_writable(self._fd)
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """How many of the bytes there was room for: they are sent. Raises BrokenPipeError."""
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
 
     async def _splice(self, part: FilePart) -> None:
         at, end = part.at, part.at + part.size

@@ -6,6 +6,7 @@ They are put together by `orchestrator`: a whole render, one chunk of it, or its
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,6 +27,7 @@ from asyncrender.progress import (
     ChunkResult,
     ChunkReused,
     Event,
+    FrameWritten,
     Progress,
     Reading,
     RenderResult,
@@ -43,6 +45,9 @@ from asyncrender.threads import in_thread
 from asyncrender.trace import STAGES_LANE, Trace
 from asyncrender.workspace import Kept, Sidecar, Workspace
 
+NEWS_SECONDS = 1 / 60
+"""Between two frames that lookers are told of at the least: more nobody can see, and each costs as much as a reply."""
+
 MEMORY_SECONDS = 0.5
 """Between two looks at the memory of all children, for a trace: each takes a few milliseconds."""
 
@@ -54,7 +59,10 @@ _log = get_logger("asyncrender.stages")
 
 
 class Board:
-    """Where a render stands, for whoever looks. Lookers see the present; nothing is queued for them."""
+    """Where a render stands, for whoever looks. Lookers see the present; nothing is queued for them.
+
+    They are told of what happens, but of frames only now and then.
+    """
 
     def __init__(self, plan: RenderPlan, *, resolve_began: float | None = None) -> None:
         """`resolve_began`, on the monotonic clock: since then its options were resolved."""
@@ -62,13 +70,19 @@ class Board:
         self.resolve_began = resolve_began
         self.trace: Trace | None = None
         self.changed = anyio.Event()
+        self._told = -math.inf
+        """When lookers were last told of a frame, on the monotonic clock."""
 
     def emit(self, event: Event) -> None:
         if self.trace is not None:
             self.trace.fold(event)
         if not isinstance(event, Slice | Reading):
             self.tally.fold(event)
-            self.wake()
+            if not isinstance(event, FrameWritten):
+                self.wake()
+            elif event.at >= self._told + NEWS_SECONDS:
+                self._told = event.at
+                self.wake()
 
     def enter(self, stage: Stage) -> None:
         self.emit(StageBegan(stage, time.monotonic()))

@@ -148,24 +148,50 @@ async def test_a_dead_renderers_session_fails_alone() -> None:
             try:
                 await connection.call("Runtime.evaluate", {}, session)
                 outcome.append(f"{session} answered")
-            except BrowserCrashed:
-                outcome.append(f"{session} crashed")
+            except BrowserCrashed as error:
+                outcome.append(f"{session}: {error.message}")
 
         tasks.start_soon(ask, "dead")
         await browser.next_call()
         tasks.start_soon(ask, "alive")
         alive = await browser.next_call()
-        connection.abandon("dead")
+        connection.abandon("dead", "The page died.")
         await browser.reply(alive)
-    assert sorted(outcome) == ["alive answered", "dead crashed"]
+        await ask("dead")
+    assert sorted(outcome) == ["alive answered", "dead: The page died.", "dead: The page died."]
 
 
-async def test_half_a_message_closes_the_conversation() -> None:
-    async with conversation() as (connection, _):
+async def test_a_cancelled_callers_message_is_sent_to_its_end() -> None:
+    async with conversation() as (connection, browser), anyio.create_task_group() as tasks:
         with anyio.move_on_after(0.05):
             await connection.call("Big.call", {"data": bytes(5_000_000)})
-        with pytest.raises(BrowserCrashed):
-            await connection.call("Page.enable")
+        small = connection.send("Small.call")
+        big = await browser.next_call()
+        assert len(big["params"]["data"]) == 5_000_000
+
+        async def answer() -> None:
+            await browser.reply(await browser.next_call(), ok=True)
+
+        tasks.start_soon(answer)
+        assert await small.result() == {"ok": True}
+
+
+async def test_a_browser_that_leaves_in_the_midst_of_a_message_has_crashed() -> None:
+    async with conversation() as (connection, browser):
+        big = connection.send("Big.call", {"data": bytes(5_000_000)})
+        browser.leave()
+        with pytest.raises(BrowserCrashed, match=r"Big\.call"):
+            await big.result()
+
+
+async def test_commands_arrive_in_the_order_in_which_they_were_sent() -> None:
+    async with conversation() as (connection, browser):
+        sent = [("Big.call", bytes(3_000_000)), *((f"Small.call{number}", bytes(number)) for number in range(5))]
+        for method, data in sent:
+            connection.send(method, {"data": data})
+        for method, data in sent:
+            call = await browser.next_call()
+            assert (call["method"], call["params"]["data"]) == (method, data)
 
 
 async def test_an_error_of_the_block_comes_out_as_it_is() -> None:

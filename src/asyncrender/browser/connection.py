@@ -6,22 +6,20 @@ The seam to the DevTools protocol; it knows nothing of pages or frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
-from asyncrender.errors import AsyncRenderError, BrowserCrashed, BrowserError
+from asyncrender.errors import BrowserCrashed, BrowserError
 from asyncrender.process import Pipe, Stranger
 from asyncrender.tasks import open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
-
-T = TypeVar("T")
 
 
 class CallFailed(BrowserError):
@@ -32,35 +30,38 @@ class CallFailed(BrowserError):
         self.method, self.code, self.reason = method, code, reason
 
 
-class _Pending:
-    def __init__(self, session: str | None) -> None:
-        self.session = session
-        self.done = anyio.Event()
-        self.reply: wire.Message | None = None
+class Command:
+    """A command that was sent, whose result is asked for later. Made by `Connection.send`."""
 
+    def __init__(self, connection: Connection, number: int, method: str, session: str | None) -> None:
+        self._connection, self._number, self._method, self.session = connection, number, method, session
+        self._over = anyio.Event()
+        self._reply: wire.Message | None = None
 
-class Beside(Generic[T]):
-    """Work that is done beside, and whose result is asked for later. Made by `Connection.beside`."""
+    @property
+    def over(self) -> bool:
+        """Whether its result, or that there will be none, is known."""
+        return self._over.is_set()
 
-    def __init__(self) -> None:
-        self.over = anyio.Event()
-        self._results: list[T] = []
-        self._error: AsyncRenderError | None = None
+    def end(self, reply: wire.Message | None = None) -> None:
+        """Hand over Chromium's reply; without one the command has failed."""
+        self._reply = reply
+        self._over.set()
 
-    async def result(self) -> T:
-        """Wait for the result, or raise the AsyncRenderError that the work ended with."""
-        await self.over.wait()
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
-
-    async def _do(self, work: Callable[[], Awaitable[T]]) -> None:
+    async def result(self) -> dict[str, Any]:
+        """Wait for the result. Raises CallFailed if Chromium refused, BrowserCrashed if it went away."""
         try:
-            self._results.append(await work())
-        except AsyncRenderError as error:
-            self._error = error
+            if not self.over:  # to wait for what is there already would give all others their turn
+                await self._over.wait()
         finally:
-            self.over.set()
+            self._connection.forget(self._number)
+        if self._reply is None:
+            raise self._connection.crash(self._method, self.session)
+        if "error" in self._reply:
+            error = self._reply["error"]
+            raise CallFailed(self._method, error.get("code", 0), error.get("message", ""))
+        result: dict[str, Any] = self._reply.get("result", {})
+        return result
 
 
 class Connection:
@@ -68,9 +69,13 @@ class Connection:
 
     def __init__(self, tasks: TaskGroup, to_browser: Pipe, from_browser: Pipe, last_words: Callable[[], str]) -> None:
         self._tasks, self._to, self._from, self._last_words = tasks, to_browser, from_browser, last_words
-        self._sending = anyio.Lock(fast_acquire=True)
+        self._unsent: deque[memoryview] = deque()
+        self._sending = False
+        """What is unsent a task is about to send."""
         self._next_id = 0
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Command] = {}
+        self._abandoned: dict[str | None, str] = {}
+        """Sessions without a renderer, and why."""
         self._listeners: dict[tuple[str | None, str], Listener] = {}
         self._watched: list[tuple[Stranger, str]] = []
         self._on_close: list[Callable[[], None]] = []
@@ -92,55 +97,54 @@ class Connection:
         self, method: str, params: dict[str, Any] | None = None, session: str | None = None
     ) -> dict[str, Any]:
         """The command's result. Raises CallFailed if Chromium refuses, BrowserCrashed if it is or goes away."""
+        return await self.send(method, params, session).result()
+
+    def send(self, method: str, params: dict[str, Any] | None = None, session: str | None = None) -> Command:
+        """Send a command, without waiting: what the pipe has no room for follows. Raises BrowserCrashed."""
+        if session in self._abandoned:
+            raise self.crash(method, session)
         self.check(method)
         self._next_id += 1
         message: dict[str, Any] = {"id": self._next_id, "method": method, "params": params or {}}
         if session is not None:
             message["sessionId"] = session
-        pending = self._pending[self._next_id] = _Pending(session)
-        try:
-            await self._send(wire.encode(message), method)
-            await pending.done.wait()
-        finally:
-            del self._pending[message["id"]]
-        if pending.reply is None:
-            raise self.crash(method)
-        if "error" in pending.reply:
-            error = pending.reply["error"]
-            raise CallFailed(method, error.get("code", 0), error.get("message", ""))
-        result: dict[str, Any] = pending.reply.get("result", {})
-        return result
+        command = Command(self, self._next_id, method, session)
+        data = memoryview(wire.encode(message))
+        if not self._sending:
+            try:
+                data = data[self._to.send_now(data) :]
+            except BrokenPipeError:
+                self.gone = True
+                raise self.crash(method) from None
+        self._pending[self._next_id] = command
+        if data:
+            self._send_later(data)
+        return command
 
     def post(self, method: str, params: dict[str, Any], session: str | None = None) -> None:
         """Send a command whose result nobody waits for; that it may be refused is no error."""
-
-        async def ask() -> None:
-            with contextlib.suppress(CallFailed, BrowserCrashed):
-                await self.call(method, params, session)
-
-        self.begin(ask)
+        with contextlib.suppress(BrowserCrashed):
+            self.send(method, params, session)
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something beside, for as long as the connection is open. What it raises ends the connection."""
         self._tasks.start_soon(work)
 
-    def beside(self, work: Callable[[], Awaitable[T]]) -> Beside[T]:
-        """Do something beside, for as long as the connection is open."""
-        beside = Beside[T]()
-        self.begin(partial(beside._do, work))
-        return beside
+    def abandon(self, session: str, why: str) -> None:
+        """Fail what is pending in a session, and all that follows: its renderer died. `why` is a sentence."""
+        self._abandoned[session] = why
+        for command in self._pending.values():
+            if command.session == session:
+                command.end()
 
-    def abandon(self, session: str) -> None:
-        """Fail what is pending in a session that will never answer: its renderer died."""
-        for pending in self._pending.values():
-            if pending.session == session:
-                pending.done.set()
+    def forget(self, number: int) -> None:
+        """Nobody waits for the result of this command any more."""
+        self._pending.pop(number, None)
 
     def break_off(self, why: str) -> None:
         """Fail what is pending and all that follows: the browser runs, but cannot be relied on. `why` is a sentence."""
         self.broken = self.broken or why
-        for pending in self._pending.values():
-            pending.done.set()
+        self._fail_pending()
 
     def watch(self, part: Stranger, why: str) -> None:
         """Break off once a part of the browser, a process of its own, is gone."""
@@ -166,21 +170,32 @@ class Connection:
         if self._closed or self.broken:
             raise self.crash(doing)
 
-    def crash(self, doing: str) -> BrowserCrashed:
+    def crash(self, doing: str, session: str | None = None) -> BrowserCrashed:
+        if session in self._abandoned:
+            return BrowserCrashed(self._abandoned[session])
         if self.broken and not self.gone:
             return BrowserCrashed(f"{self.broken} (during {doing})", stderr=self._last_words())
         return BrowserCrashed(f"The browser went away during {doing}.", stderr=self._last_words())
 
-    async def _send(self, data: bytes, method: str) -> None:
-        async with self._sending:
-            try:
-                await self._to.send(data)
-            except BrokenPipeError:
-                self.gone = True
-                raise self.crash(method) from None
-            except BaseException:
-                self._closed = True  # half a message may have been sent, which garbles every later one
-                raise
+    def _fail_pending(self) -> None:
+        for command in self._pending.values():
+            command.end()
+
+    def _send_later(self, data: memoryview) -> None:
+        self._unsent.append(data)
+        if not self._sending:
+            self._sending = True
+            self._tasks.start_soon(self._send_rest)
+
+    async def _send_rest(self) -> None:
+        try:
+            while self._unsent:
+                await self._to.send(self._unsent.popleft())
+        except BrokenPipeError:
+            self.gone = True
+            self._fail_pending()
+        finally:
+            self._sending = False
 
     async def _receive_all(self) -> None:
         decoder = wire.Decoder()
@@ -191,17 +206,15 @@ class Connection:
             self.gone = True
         finally:
             self._closed = True
-            for pending in self._pending.values():
-                pending.done.set()
+            self._fail_pending()
             for callback in self._on_close:
                 callback()
 
     def _dispatch(self, message: wire.Message) -> None:
         if "id" in message:
-            pending = self._pending.get(message["id"])
-            if pending is not None:  # else its caller was cancelled
-                pending.reply = message
-                pending.done.set()
+            command = self._pending.pop(message["id"], None)
+            if command is not None:  # else its caller was cancelled
+                command.end(message)
             return
         listener = self._listeners.get((message.get("sessionId"), message["method"]))
         if listener is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images, stall
-from asyncrender.browser.connection import Beside, CallFailed
+from asyncrender.browser.connection import CallFailed, Command
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import (
     AsyncRenderError,
@@ -52,6 +52,9 @@ NAVIGATED = "Inspected target navigated or closed"
 
 LEFT = "the page left for another document"
 
+EVALUATION = {"awaitPromise": True, "returnByValue": True}
+"""Of DevTools' Runtime.evaluate: the JSON value, awaited if it is a promise."""
+
 STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
 """Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
 
@@ -77,10 +80,9 @@ class Page:
         self._pending: dict[str, _Request] = {}
         self._thrown: list[str] = []
         self._frame: int | None = None
-        self._ahead: Beside[int] | None = None
+        self._ahead: Command | None = None
         self._document: str | None = None
         self._refused: str | None = None
-        self._crashed: str | None = None
         self._foreign: set[int] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
         self._images: dict[str, str] = {}
@@ -99,14 +101,7 @@ class Page:
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """A DevTools command to this page. Raises BrowserCrashed if its renderer died."""
-        if self._crashed:
-            raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.")
-        try:
-            return await self._connection.call(method, params, self._session)
-        except BrowserCrashed:
-            if self._crashed:
-                raise BrowserCrashed(f"The page {self.label} crashed: {self._crashed}.") from None
-            raise
+        return await self._connection.call(method, params, self._session)
 
     async def add_script(self, name: str, config: Mapping[str, Any]) -> None:
         """Have a script of ours, a function of (config, CONTROL), run in every document before its own first one."""
@@ -127,11 +122,14 @@ class Page:
 
         `context`: DevTools' number of another document's script world. `gesture`: as if the user had clicked.
         """
-        params = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": gesture}
+        params = {**EVALUATION, "expression": expression, "userGesture": gesture}
         if context is not None:
             params["contextId"] = context
+        return await self._value(self._connection.send("Runtime.evaluate", params, self._session))
+
+    async def _value(self, evaluation: Command) -> Any:
         try:
-            reply = await self.call("Runtime.evaluate", params)
+            reply = await evaluation.result()
         except CallFailed as error:
             if error.reason != NAVIGATED or self._frame is None:
                 raise
@@ -200,17 +198,18 @@ class Page:
             return
         assert self._frame is not None
         self._frame += 1
-        order = partial(self._tell, f"advance({self._frame})", top=f"follow({self._frame}, {ticks})")
-        self._ahead = self._connection.beside(order)
+        params = {**EVALUATION, "expression": f"{CONTROL}.follow({self._frame}, {ticks})"}
+        self._ahead = self._connection.send("Runtime.evaluate", params, self._session)
 
     async def _move(self, frame: int) -> int:
         """What `advance` answers, or answered already."""
-        ahead, self._ahead = self._ahead, None
+        order, ahead = f"advance({frame})", self._ahead
+        self._ahead = None
         if ahead is None:
-            return await self._tell(f"advance({frame})")
-        if not ahead.over.is_set():
+            return await self._tell(order)
+        if not ahead.over:
             await self.evaluate(f"{CONTROL}.proceed()")
-        return await ahead.result()
+        return await self._tell_others(order, said=await self._value(ahead))
 
     async def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
@@ -223,18 +222,22 @@ class Page:
         """Raise BrowserCrashed if the browser, or a part of it, is gone."""
         self._connection.check("a frame")
 
-    async def _tell(self, order: str, *, top: str | None = None) -> int:
-        """Give an order to the clock of the page (or `top` to that), then to those of documents of other origins in it.
+    async def _tell(self, order: str) -> int:
+        """Give an order to the clock of the page, then to those of documents of other origins in it.
 
         The largest number that one of them answered.
         """
-        said = int(await self.evaluate(f"{CONTROL}.{top or order}") or 0)
+        return await self._tell_others(order, said=await self.evaluate(f"{CONTROL}.{order}"))
+
+    async def _tell_others(self, order: str, *, said: int | None) -> int:
+        """`said`: what the page itself answered."""
+        most = int(said or 0)
         for context in sorted(self._foreign):
             try:
-                said = max(said, int(await self.evaluate(f"{CONTROL}.{order}", context=context) or 0))
+                most = max(most, int(await self.evaluate(f"{CONTROL}.{order}", context=context) or 0))
             except CallFailed:  # the document has left
                 self._foreign.discard(context)
-        return said
+        return most
 
     async def _waiting(self, paint: Callable[[], Awaitable[object]] | None = None) -> list[str]:
         """What the page waits for. Nothing may be drawn before the document is there: until it has a body and its style
@@ -371,8 +374,9 @@ class Page:
 
     def _crash(self, event: dict[str, Any]) -> None:
         if event["targetId"] == self._target:
-            self._crashed = f"its renderer died ({event['status']}, {event['errorCode']}), perhaps out of memory"
-            self._connection.abandon(self._session)
+            how = f"{event['status']}, {event['errorCode']}"
+            why = f"The page {self.label} crashed: its renderer died ({how}), perhaps out of memory."
+            self._connection.abandon(self._session, why)
 
 
 def _stack(details: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def _envelope(body: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    return _texts(cbor2.loads(data, tag_hook=_unwrap))
+    return cbor2.loads(data, tag_hook=_unwrap)
 
 
 class _Binary(bytes):
@@ -70,16 +70,21 @@ class _Binary(bytes):
 
 def _unwrap(tag: cbor2.CBORTag, immutable: bool = False) -> Any:
     if tag.tag == _ENVELOPE_TAG:
-        return cbor2.loads(tag.value, tag_hook=_unwrap)
+        return _with_texts(cbor2.loads(tag.value, tag_hook=_unwrap))
     return _Binary(tag.value) if tag.tag == _BINARY_TAG else tag.value
 
 
-def _texts(value: Any) -> Any:
-    """Chromium sends text beyond ASCII as UTF-16 in a plain byte string; true bytes carry a tag of their own."""
-    if isinstance(value, dict):
-        return {_texts(key): _texts(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_texts(item) for item in value]
-    if type(value) is bytes:
-        return value.decode("utf-16-le", "replace")
+def _with_texts(value: Any) -> Any:
+    """A map or an array whose texts are such: Chromium sends those beyond ASCII as UTF-16 in a plain byte string.
+
+    True bytes carry a tag of their own.
+    """
+    if isinstance(value, dict) and (bytes in map(type, value.values()) or bytes in map(type, value)):
+        return {_text(key): _text(item) for key, item in value.items()}
+    if isinstance(value, list) and bytes in map(type, value):
+        return [_text(item) for item in value]
     return value
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-16-le", "replace") if type(value) is bytes else value
