@@ -105,7 +105,9 @@ class Run:
         self._mark, self._tree, self._samples = uuid.uuid4().hex, _Tree(), 0
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped: set[psutil.Process] = set()
-        self._left_behind: set[psutil.Process] = set()
+        self._left_behind = 0
+        self._over = False
+        """Whatever was its was looked for, and killed."""
         self._machine = 0.0
         self.seconds = 0.0
         """How long it has run."""
@@ -114,7 +116,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        if not self._over:
+            self._end()
 
     @property
     def ended(self) -> bool:
@@ -152,7 +155,7 @@ class Run:
             cpu_seconds=self._tree.by_kind(),
             peak_memory_mb=self._tree.peak / 2**20,
             returncode=self._child.returncode,
-            left_behind=len(self._left_behind),
+            left_behind=self._left_behind,
             stdout=self._files[0].read_text(errors="replace"),
             stderr=self._files[1].read_text(errors="replace")[-4000:],
         )
@@ -191,7 +194,8 @@ class Run:
             with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
                     process.kill()
-                    self._left_behind.add(process)  # one that takes its time to die is seen again at the block's end
+                    self._left_behind += 1
+        self._over = True
 
 
 def measure(program: Program, *, timeout_seconds: float) -> Usage:

@@ -1,4 +1,4 @@
-"""The processes that the tests' own renders have started: looked for, and killed."""
+"""The processes that the tests' own renders have started: looked for, killed, and seen to end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,24 @@ def children(name: str) -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            if child.status() != psutil.STATUS_ZOMBIE and name in child.name():
+            if not ended(child) and name in child.name():
                 found.append(child)
     return found
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether it has ended, though perhaps nobody has reaped it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def command(process: psutil.Process) -> str:
+    """Its number and its command line; "" once it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return "" if ended(process) else " ".join([str(process.pid), *process.cmdline()])
+    return ""
 
 
 def arrived(name: str) -> list[psutil.Process]:

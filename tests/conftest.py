@@ -19,6 +19,7 @@ import structlog
 
 from asyncrender.browser.launch import find_browser
 from asyncrender.specs import BrowserOptions
+from children import command, ended
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): who loses its parent becomes our child instead of init's, and so cannot hide from us."""
@@ -88,16 +89,7 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 def _descendants_running() -> list[str]:
     """Command lines of our descendants; Python's own resource tracker lives as long as the interpreter."""
-    family = [process for process in psutil.Process().children(recursive=True) if _command(process)]
+    family = [process for process in psutil.Process().children(recursive=True) if not ended(process)]
     _, alive = psutil.wait_procs(family, timeout=VANISH_SECONDS)
-    commands = [command for process in alive if (command := _command(process))]
-    return [command for command in commands if "multiprocessing.resource_tracker" not in command]
-
-
-def _command(process: psutil.Process) -> str:
-    """The process and its command line; "" once it has ended, though perhaps nobody reaped it."""
-    try:
-        ended = process.status() == psutil.STATUS_ZOMBIE
-        return "" if ended else " ".join([str(process.pid), *process.cmdline()])[:300]
-    except psutil.NoSuchProcess:
-        return ""
+    commands = [said[:300] for process in alive if (said := command(process))]
+    return [said for said in commands if "multiprocessing.resource_tracker" not in said]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.process import Child, find_tool, run, supervise
+from children import ended
 
 pytestmark = pytest.mark.anyio
 
@@ -47,10 +49,9 @@ def python(code: str) -> list[str]:
 
 def runs(pid: int) -> bool:
     """Whether a process is there, and more than a zombie its new parent has not reaped."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    with suppress(psutil.NoSuchProcess):
+        return not ended(psutil.Process(pid))
+    return False
 
 
 async def gone(pid: int) -> bool:

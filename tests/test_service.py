@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -28,6 +27,7 @@ import pytest
 
 from asyncrender.browser.launch import open_browser
 from asyncrender.specs import BrowserOptions
+from children import command, ended
 from frames import html, left_in, served
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "service" / "app.py"
@@ -62,7 +62,7 @@ class Server:
     def browsers(self) -> int:
         """How many run: children of the server, for what a browser starts are its grandchildren."""
         children = psutil.Process(self.process.pid).children()
-        return sum("--remote-debugging-pipe" in command_of(child) for child in children)
+        return sum("--remote-debugging-pipe" in command(child) for child in children)
 
     def idle(self) -> bool:
         return not self.family() and not any(name.startswith(".") for name in left_in(self.folder))
@@ -97,14 +97,7 @@ def stop(server: Server, *signals: signal.Signals) -> None:
     for number in signals:
         server.process.send_signal(number)
     server.process.wait(DEADLINE_SECONDS)
-    until(lambda: not any(command_of(process) for process in family))  # the killed need a moment to vanish
-
-
-def command_of(process: psutil.Process) -> str:
-    """Empty for one that has ended."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
-    return ""
+    until(lambda: all(map(ended, family)))  # the killed need a moment to vanish
 
 
 def until(look: Callable[[], Any]) -> Any:

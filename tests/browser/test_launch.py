@@ -16,7 +16,7 @@ import pytest
 from asyncrender.browser.launch import open_browser
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
 from asyncrender.specs import BrowserOptions
-from children import children
+from children import children, ended
 
 pytestmark = pytest.mark.anyio
 
@@ -38,13 +38,6 @@ anyio.run(main, backend="{backend}")
 def family(pid: int) -> list[psutil.Process]:
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
-
-
-def ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def all_end(processes: list[psutil.Process]) -> bool:

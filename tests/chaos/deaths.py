@@ -16,6 +16,7 @@ import psutil
 import asyncrender as ar
 from chaos.ground import OLD, VANISH_SECONDS, Ground
 from chaos.kills import kind
+from children import ended
 from frames import digests
 
 
@@ -90,18 +91,11 @@ def carry_out(case: Death, ground: Ground, plan: ar.RenderPlan, whole: list[str]
 def _outlived(relatives: list[psutil.Process]) -> tuple[list[str], float]:
     """Who lived on for too long, and how long the last one lived. A zombie is dead: to reap it is init's business."""
     began = time.monotonic()
-    while alive := [child for child in relatives if _lives(child)]:
+    while alive := [child for child in relatives if not ended(child)]:
         if time.monotonic() - began > VANISH_SECONDS:
             return [f"outlived us: {child.pid} {kind(child)}" for child in alive], VANISH_SECONDS
         time.sleep(0.01)
     return [], time.monotonic() - began
-
-
-def _lives(child: psutil.Process) -> bool:
-    try:
-        return child.is_running() and child.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _written(ground: Ground, plan: ar.RenderPlan) -> str:
