@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import asyncrender as ar
-from asyncrender.resolve import FRAMES_PER_WORKER, WORKER_BYTES, choose_concurrency
+from asyncrender.resolve import FRAMES_PER_WORKER, WORKER_BYTES, choose_concurrency, choose_threads
 from asyncrender.specs import RenderOptions
 
 PLENTY = 1 << 42
@@ -48,6 +48,23 @@ def test_a_worker_gets_as_many_frames_as_pay_for_its_browser(frames: int, expect
 def test_what_was_asked_for_is_obeyed() -> None:
     chosen, why = choose_concurrency(RenderOptions(concurrency=5, frame_count=1, capture="raw"), 1, 0, jumps=True)
     assert (chosen, why) == (5, "5 workers were asked for")
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "threads"), [(1, 1, 1), (2, 1, 3), (2, 2, 1), (2, 5, 1), (8, 4, 3), (8, 1, 8), (64, 64, 1)]
+)
+def test_an_encoder_has_threads_for_the_cores_of_its_worker(cores: int, workers: int, threads: int) -> None:
+    assert choose_threads(cores, workers) == threads
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("wished", "threads"), [(None, 1), (5, 5)])
+async def test_an_encoders_threads_are_resolved(wished: int | None, threads: int, tmp_path: Path) -> None:
+    options = RenderOptions(frame_count=10, concurrency=1000, video={"threads": wished})
+    resolved = await ar.resolve(ar.Html("<body>"), tmp_path / "out.mp4", options)
+    assert resolved.video.threads == threads
+    plan = ar.RenderOrchestrator().plan("scene.html", "out.mp4", RenderOptions(frame_count=10))
+    assert plan.options.video.threads == 2
 
 
 SEEK = "window.asyncrender.seek = time => { document.body.style.opacity = time % 1; };"

@@ -354,7 +354,15 @@ def test_every_other_option_changes_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [{"concurrency": 7}, {"timeouts": {"frame": 1}}, {"resume": False}, {"output": "other.mp4"}], ids=str
+    "how",
+    [
+        {"concurrency": 7},
+        {"timeouts": {"frame": 1}},
+        {"resume": False},
+        {"output": "other.mp4"},
+        {"video": {"threads": 7}},
+    ],
+    ids=str,
 )
 def test_how_a_render_is_run_does_not_change_its_fingerprint(how: dict[str, Any]) -> None:
     assert plan_of(**how).fingerprint == plan_of().fingerprint

@@ -37,14 +37,20 @@ T = TypeVar("T")
 MAX_CHUNKS = 100_000
 """More would spend longer on starting encoders than on frames; a mistyped chunk_frames, not a wish."""
 
+DEFAULT_THREADS = 2
+"""Of each encoder, where nobody has looked at a machine."""
+
 NOT_IN_FINGERPRINT: dict[str, Any] = {
     "concurrency": True,
     "timeouts": True,
     "resume": True,
     "trace": True,
     "environment": {"notes", "capture_chosen"},
+    "video": {"threads"},
 }
-"""Options that change how a render is run, not what comes out, and why they were chosen: for the memory then free."""
+"""Options that change how a render is run, not what comes out, and why they were chosen: for the memory then free.
+
+The encoder's threads follow from the workers; what they change in the file nobody can see, and chunks fit together."""
 
 
 def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOptions) -> RenderPlan:
@@ -258,7 +264,8 @@ def _complete_video(video: VideoOptions, output_name: str) -> VideoOptions:
     if video.bitrate is not None and not codec.bitrate:
         raise InvalidOption("video.bitrate", video.bitrate, f"{video.codec} has no bitrate setting")
     crf = codec.crf if video.crf is None and video.bitrate is None else video.crf
-    return video.model_copy(update={"pixel_format": pixel_format, "crf": crf})
+    threads = video.threads or DEFAULT_THREADS
+    return video.model_copy(update={"pixel_format": pixel_format, "crf": crf, "threads": threads})
 
 
 def _complete_audio(options: RenderOptions, output_name: str) -> AudioOptions:

@@ -44,6 +44,9 @@ Capture = Literal["raw", "beginframe", "screenshot"]
 """How frames leave the browser: as the compositor draws them, uncoded, in 8-bit 4:2:0; as PNGs by
 `HeadlessExperimental.beginFrame`; as PNGs by `Page.captureScreenshot`."""
 
+Preroll = Literal["auto", "always", "never"]
+"""Whether a worker lives through the frames before its own, or jumps to them."""
+
 
 def exact_number(value: Any) -> Fraction:
     """A number in any of the usual spellings as a fraction: int, float, Decimal, Fraction, "1.5", "30000/1001"."""
@@ -111,8 +114,9 @@ class VideoOptions(Model):
     """ffmpeg's pixel format. Formats that halve the chroma need even sizes. Unset: yuv420p, for ProRes yuv422p10le."""
     key_frame_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     """At the most this many seconds between two key frames."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 2
-    """Encoder threads of each chunk: part of the plan, because the output of x264 depends on it."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Encoder threads of each chunk: part of the plan, because the output of x264 depends on it. Unset: `resolve` takes
+    as many as the cores that each worker has to itself allow; a plan without it, 2."""
 
 
 class AudioTrack(Model):
@@ -226,7 +230,7 @@ class RenderOptions(Model):
     capture: Literal["auto"] | Capture = "auto"
     """How frames leave the browser. "auto": raw where the film is 8-bit 4:2:0 and a probe succeeds, else
     beginframe, else screenshot."""
-    preroll: Literal["auto", "always", "never"] = "auto"
+    preroll: Preroll = "auto"
     """How a worker gets to its first frame. "always": it lives through all frames before, without pictures. "never": it
     jumps there, right only for pages whose picture depends on nothing but the time. "auto": it jumps where the page set
     `window.asyncrender.seek`, holds no media, and the way is long; resolved to one of the others."""

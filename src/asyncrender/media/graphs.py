@@ -246,6 +246,7 @@ def _quality(video: VideoOptions) -> list[str]:
 
 def _codec_settings(video: VideoOptions, interval: int) -> list[str]:
     """Closed groups of pictures, and every choice that would otherwise follow from the machine's core count."""
+    assert video.threads is not None
     threads, group = str(video.threads), ["-g", str(interval)]
     match video.codec:
         case "libx264":
