@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="some of them, or none")
     parser.add_argument("--frames", nargs=2, type=int, metavar="N", help="short and long render of the peers")
     parser.add_argument("--no-engine", action="store_true", help="only side by side")
+    parser.add_argument("--long", action="store_true", help="the engine with long films, and only as `resolve` decides")
     return parser
 
 
@@ -89,7 +90,7 @@ def measure(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     if not given.no_engine:
         for scene in chosen:
             for size in given.sizes or (["1080p"] if given.quick else scenes.SIZES):
-                yield from _measure_engine(scene, size, rounds, quick=given.quick)
+                yield from _measure_engine(scene, size, rounds, quick=given.quick, long=given.long)
     names = given.peers or (QUICK_PEERS if given.quick else [peer.name for peer in peers.PEERS])
     named = [peer for peer in peers.PEERS if peer.name in names]
     present = [] if "none" in given.peers else [peer for peer in named if peers.installed(peer)]
@@ -117,29 +118,34 @@ def _measure_contests(
                     yield "contests", asdict(contest)
 
 
-def _measure_engine(scene: str, size: str, rounds: int, *, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    frames = engine.frames_of(size, quick=quick)
+def _measure_engine(
+    scene: str, size: str, rounds: int, *, quick: bool, long: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    few = engine.frames_of(size, quick=quick)
+    frames = engine.LONG_FRAMES if long else few
     with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
         folder = Path(name)
         film = check.render_reference(scene, size, frames[1], folder)
         reference = check.decode(film)
         presets = list(compare.GROUPS.values())
-        for preset, limit in limits.measure(scene, size, presets, film, frames, folder).items():
+        for preset, limit in limits.measure(scene, size, presets, film, few, folder).items():
             yield "limits", {"scene": scene, "size": size, "preset": preset, "fps": limit.fps, **asdict(limit)}
         film.unlink()
         for _ in range(rounds):
-            for config in configs(scene, size, quick=quick):
+            for config in configs(scene, size, quick=quick, long=long):
                 yield "engine", asdict(engine.measure(config, frames, reference, folder))
 
 
-def configs(scene: str, size: str, *, quick: bool) -> list[engine.Config]:
+def configs(scene: str, size: str, *, quick: bool, long: bool) -> list[engine.Config]:
     """At 1080p all numbers of workers, ways of capturing and presets, at other sizes what `resolve` would take."""
     automatic = engine.Config(scene, size, workers=None)
+    quickest = replace(automatic, preset=compare.GROUPS["B"])
+    if long:
+        return [automatic, quickest]
     if size != "1080p" or quick:
         return [automatic]
     workers = [engine.Config(scene, size, workers=count) for count in (1, 2)]
     slower = [engine.Config(scene, size, workers=None, capture=capture) for capture in ("beginframe", "screenshot")]
-    quickest = engine.Config(scene, size, workers=None, preset=compare.GROUPS["B"])
     return [*workers, automatic, *slower, quickest]
 
 

@@ -55,6 +55,12 @@ class Run:
     lowest_psnr_db: float
 
 
+LONG_FRAMES = (1210, 1570)
+"""Of films for which `resolve` takes as many workers as for any longer one."""
+
+TRACED_FRAMES = 60
+
+
 def frames_of(size: str, *, quick: bool) -> tuple[int, int]:
     """Frames of the short and of the long run."""
     short, long = {"720p": (60, 240), "1080p": (60, 240), "4K": (20, 80)}[size]
@@ -66,7 +72,7 @@ def measure(config: Config, frames: tuple[int, int], reference: Film, folder: Pa
     short, long = frames
     (few, said), (many, _) = (_render(config, count, folder, reference) for count in frames)
     trace = folder / "trace.json"
-    _render(config, short, folder, reference, trace=trace)
+    _render(config, min(short, TRACED_FRAMES), folder, reference, trace=trace)
     fps = (long - short) / max(1e-9, many.seconds - few.seconds)
     film = check.compare(check.decode(folder / "out.mp4"), reference)
     return Run(
