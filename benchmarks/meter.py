@@ -74,7 +74,8 @@ class _Tree:
             with suppress(psutil.Error):  # it ended meanwhile
                 times = process.cpu_times()
                 # asked each time: a process may have been a shell before it became what it is
-                self.cpu[process] = (by_name(process), times.user + times.system)
+                kind = by_name(process) or self.cpu.get(process, ("chromium browser", 0.0))[0]
+                self.cpu[process] = (kind, times.user + times.system)
                 if memory:
                     used += process.memory_full_info().pss
         self.peak = max(self.peak, used)
@@ -87,10 +88,16 @@ class _Tree:
 
 
 def by_name(process: psutil.Process) -> str:
-    """The kind of a process: the parts of a Chromium, ffmpeg, or the program's own name."""
+    """The kind of a process: the parts of a Chromium, ffmpeg, or the program's own name.
+
+    "" for a part that has just ended, and has no command line any more: it stays what it was.
+    """
     name = process.name()
     if "chrom" in name or "headless" in name:
-        types = [word.partition("=")[2] for word in process.cmdline() if word.startswith("--type=")]
+        words = process.cmdline()
+        if not words:
+            return ""
+        types = [word.partition("=")[2] for word in words if word.startswith("--type=")]
         return f"chromium {types[0] if types else 'browser'}"
     return "ffmpeg" if name.startswith("ffmpeg") else name
 

@@ -68,6 +68,20 @@ def test_cost_is_that_of_the_whole_tree_and_nothing_is_left(tmp_path: Path) -> N
     assert usage.peak_memory_mb > 1
 
 
+def test_a_part_of_a_browser_that_is_just_ending_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its memory's end and its own a process has no command line; that moment cannot be provoked."""
+    tree = meter._Tree()
+    with subprocess.Popen(["sleep", "600"]) as child:
+        process = psutil.Process(child.pid)
+        monkeypatch.setattr(psutil.Process, "name", lambda _: "chromium")
+        monkeypatch.setattr(psutil.Process, "cmdline", lambda _: ["chromium", "--type=renderer"])
+        tree.look(process, memory=False)
+        monkeypatch.setattr(psutil.Process, "cmdline", lambda _: [])
+        tree.look(process, memory=False)
+        child.kill()
+    assert tree.by_kind().keys() == {"chromium renderer"}
+
+
 def test_what_hangs_is_ended(tmp_path: Path) -> None:
     usage = meter.measure(meter.Program(["sleep", "600"], tmp_path), timeout_seconds=0.2)
     assert usage.returncode == -9
