@@ -121,14 +121,13 @@ def _measure_contests(
 def _measure_engine(
     scene: str, size: str, rounds: int, *, quick: bool, long: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    few = engine.frames_of(size, quick=quick)
-    frames = engine.LONG_FRAMES if long else few
+    frames = engine.LONG_FRAMES if long else engine.frames_of(size, quick=quick)
     with tempfile.TemporaryDirectory(prefix="asyncrender-benchmark-") as name:
         folder = Path(name)
         film = check.render_reference(scene, size, frames[1], folder)
         reference = check.decode(film)
         presets = list(compare.GROUPS.values())
-        for preset, limit in limits.measure(scene, size, presets, film, few, folder).items():
+        for preset, limit in limits.measure(scene, size, presets, film, frames, folder).items():
             yield "limits", {"scene": scene, "size": size, "preset": preset, "fps": limit.fps, **asdict(limit)}
         film.unlink()
         for _ in range(rounds):
