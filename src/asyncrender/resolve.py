@@ -54,7 +54,7 @@ jumped through, one for each core is better: 1.04 to 1.3 times as fast with x264
 medium, and 1.8 times where its frames wait for a server."""
 
 MOST_THREADS = 8
-"""Of one encoder: a page draws no faster than these encode with x264 medium."""
+"""Of one encoder. Modelled: x264 medium has then cores enough for any page that one browser draws."""
 
 FRAMES_PER_WORKER = 30
 """Fewer frames than this do not pay for starting another browser (some 0.5 s against 40 ms a frame)."""
@@ -104,7 +104,8 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         tasks.start_soon(_check_encoders, options, name, ffmpeg)
         ffmpeg_version = await tool_version(ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
-    wished, wished_threads = None if options.capture == "auto" else options.capture, options.video.threads
+    wished = None if options.capture == "auto" else options.capture
+    wished_threads = options.video.threads
     unfit = _unfit_for_raw(options, name, url)
     probed = await probe_capture(options.browser, wished=wished, unfit=unfit, launch_seconds=options.timeouts.launch)
     options = options.model_copy(
