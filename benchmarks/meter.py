@@ -197,11 +197,13 @@ class Run:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        for process in {*self._stopped, *_marked(self._mark)}:
+        left = [process for process in {*self._stopped, *_marked(self._mark)} if not _is_dead(process)]
+        for process in left:
             with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    process.kill()
-                    self._left_behind += 1
+                process.kill()
+                self._left_behind += 1
+        while not all(map(_is_dead, left)):  # killed is not yet ended
+            time.sleep(0.001)
         self._over = True
 
 
@@ -244,6 +246,12 @@ def end_runs_on_termination() -> None:
 def _is_still(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.status() in STILL
+    return True
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
     return True
 
 
