@@ -69,6 +69,8 @@ class Contest:
     """False: it is only shown, because its scene was drawn again, or because it is in no class."""
     beside: str | None = None
     """Of ours: the peer with which it took turns."""
+    workers: int | None = None
+    """Of ours: how many it had, short and long."""
 
     @property
     def fps(self) -> float:
@@ -94,6 +96,8 @@ class _Length:
     group: str | None
     frames: int
     our_frames: int
+    ours: engine.Config | None
+    """None where the peer is in no class."""
     folder: Path
     its: list[Usage] = field(default_factory=list)
     mine: list[Usage] = field(default_factory=list)
@@ -105,11 +109,10 @@ class _Length:
         peers.prepare(self.peer, self.scene, self.frames, theirs)
         film = theirs / FILM
         program = peers.program(self.peer, self.scene, self.frames, film, theirs, self.group)
-        if self.group is None:
+        if self.ours is None:
             self.its.append(meter.measure(program, timeout_seconds=RUN_SECONDS))
             return
-        config = engine.Config(self.scene, workers=None, preset=GROUPS[self.group])
-        ours = engine.program(config, self.our_frames, _emptied(self.folder / "ours") / FILM)
+        ours = engine.program(self.ours, self.our_frames, _emptied(self.folder / "ours") / FILM)
         mine, its = meter.measure_in_turn(ours, program, timeout_seconds=RUN_SECONDS, between=between)
         self.mine += mine
         self.its.append(its)
@@ -164,7 +167,10 @@ def _run(
 ) -> Iterator[Contest]:
     """The peer's contest, after ours beside it if it is in a class."""
     counts = zip(frames, our_frames(frames, group) if group else frames, strict=True)
-    short, long = (_Length(peer, scene, group, *count, _emptied(folder / str(n))) for n, count in enumerate(counts))
+    ours = engine.as_for_long(engine.Config(scene, workers=None, preset=GROUPS[group])) if group else None
+    short, long = (
+        _Length(peer, scene, group, *count, ours, _emptied(folder / str(n))) for n, count in enumerate(counts)
+    )
 
     def both_stand(seconds: float) -> None:
         if seconds > SHORT_EVERY * len(short.its) * short.its[0].seconds:
@@ -174,9 +180,9 @@ def _run(
     short.measure()
     long.measure(both_stand)
     about = {"scene": scene, "group": group, "round": round_number}
-    if group is not None:
+    if ours is not None:
         renders = [length.render(reference, ours=True) for length in (short, long)]
-        yield _contest(renders, renderer=OURS, beside=peer.name, **about)
+        yield _contest(renders, renderer=OURS, beside=peer.name, workers=ours.workers, **about)
     renders = [length.render(reference, ours=False) for length in (short, long)]
     yield _contest(renders, renderer=peer.name, ranked=peer.ranked, **about)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import anyio
+
+import asyncrender as ar
 from benchmarks import check, meter, scenes
 from benchmarks.check import Film
 
@@ -32,6 +37,8 @@ class Config:
     """None: as `resolve` decides."""
     capture: str = "auto"
     preset: str = "medium"
+    preroll: str = "auto"
+    """How workers come to their first frame, as in `RenderOptions`."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +95,36 @@ def measure(config: Config, frames: tuple[int, int], reference: Film, folder: Pa
     )
 
 
+@cache
+def as_for_long(config: Config) -> Config:
+    """With the workers that `resolve` takes for a long film, however short this one is.
+
+    Of a slope both ends must have as many: else the second worker's start counts as if it were frames.
+    """
+    options = ar.RenderOptions.model_validate(_options(config, LONG_FRAMES[1]))
+    resolved = anyio.run(ar.resolve, scenes.page(config.scene), Path("out.mp4"), options)
+    return replace(config, workers=resolved.concurrency, preroll=resolved.preroll)
+
+
 def program(config: Config, frames: int, output: Path, trace: Path | None = None) -> meter.Program:
     """What renders one film, in the folder of its output."""
+    options = {**_options(config, frames), "trace": str(trace) if trace else None, "resume": False}
+    job = {"scene": str(scenes.page(config.scene)), "output": str(output), "options": options}
+    return meter.our_render(job, output.parent)
+
+
+def _options(config: Config, frames: int) -> dict[str, Any]:
     width, height = scenes.SIZES[config.size]
-    options = {
+    return {
         "width": width,
         "height": height,
         "fps": scenes.FPS,
         "frame_count": frames,
         "concurrency": config.workers,
         "capture": config.capture,
+        "preroll": config.preroll,
         "video": {"preset": config.preset, "crf": 18},
-        "trace": str(trace) if trace else None,
-        "resume": False,
     }
-    job = {"scene": str(scenes.page(config.scene)), "output": str(output), "options": options}
-    return meter.our_render(job, output.parent)
 
 
 def _render(

@@ -183,9 +183,9 @@ and encoding cost anything and all cores were busy with them; efficiency is fps 
 
 PEER_WORDS = """Whole processes at 1920x1080, 30 frames a second. Each peer and ours take turns, second by second: the
 one whose turn it is not is stopped. fps is the slope between the short and the long render; "ours ÷ it" compares those
-that took turns. CPU is that of the whole machine. "late by" is the shift in frames against the reference that fits
-best, "worst dB" the least similar frame so shifted, seen small. In brackets: shown, not ranked, because its scenes were
-drawn again for it."""
+that took turns. Ours has the workers that `resolve` takes for a long film, in the short render, too. CPU is that of the
+whole machine. "late by" is the shift in frames against the reference that fits best, "worst dB" the least similar frame
+so shifted, seen small. In brackets: shown, not ranked, because its scenes were drawn again for it."""
 
 
 def disagreement(first: dict[str, Any], second: dict[str, Any]) -> str:
