@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import asyncrender as ar
-from asyncrender.resolve import FRAMES_PER_WORKER, WORKER_BYTES, choose_concurrency, choose_threads
+from asyncrender.resolve import FRAMES_PER_WORKER, WORKER_BYTES, choose_chunk_frames, choose_concurrency, choose_threads
 from asyncrender.specs import RenderOptions
 
 PLENTY = 1 << 42
@@ -57,12 +57,27 @@ def test_an_encoder_has_threads_for_the_cores_of_its_worker(cores: int, workers:
     assert choose_threads(cores, workers) == threads
 
 
+@pytest.mark.parametrize(
+    ("frames", "workers", "chunks"),
+    [(2000, 1, 3), (1800, 2, 2), (2000, 2, 4), (2700, 2, 4), (3700, 4, 8), (640, 64, 64), (57_601, 64, 128)],
+)
+def test_all_workers_get_as_many_chunks(frames: int, workers: int, chunks: int) -> None:
+    options = RenderOptions(frame_count=frames, concurrency=workers)
+    even = options.model_copy(update={"chunk_frames": choose_chunk_frames(options, workers)})
+    assert even.chunk_frames <= options.chunk_frames
+    assert len(ar.RenderOrchestrator().plan("scene.html", "out.mp4", even).chunks) == chunks
+
+
+def test_chunks_that_were_asked_for_are_as_long_as_that() -> None:
+    assert choose_chunk_frames(RenderOptions(frame_count=2000, chunk_frames=900), 2) == 900
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(("wished", "threads"), [(None, 1), (5, 5)])
-async def test_an_encoders_threads_are_resolved(wished: int | None, threads: int, tmp_path: Path) -> None:
-    options = RenderOptions(frame_count=10, concurrency=1000, video={"threads": wished})
+async def test_threads_and_chunks_are_resolved(wished: int | None, threads: int, tmp_path: Path) -> None:
+    options = RenderOptions(frame_count=901_000, concurrency=1000, video={"threads": wished})
     resolved = await ar.resolve(ar.Html("<body>"), tmp_path / "out.mp4", options)
-    assert resolved.video.threads == threads
+    assert (resolved.video.threads, resolved.chunk_frames) == (threads, 451)
     plan = ar.RenderOrchestrator().plan("scene.html", "out.mp4", RenderOptions(frame_count=10))
     assert plan.options.video.threads == 2
 

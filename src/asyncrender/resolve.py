@@ -122,6 +122,7 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     options = complete(options, name)
     workers, preroll, whys = await _choose_workers(options, url, markup, look)
     threads = wished_threads or choose_threads(_cores(), workers)
+    chunk_frames = choose_chunk_frames(options, workers)
     environment = Environment(
         asyncrender=version("asyncrender"),
         browser=probed.version,
@@ -131,8 +132,8 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     )
     _log.debug("resolved", **environment.model_dump())
     video = options.video.model_copy(update={"threads": threads})
-    update = {"concurrency": workers, "preroll": preroll, "video": video, "environment": environment}
-    return options.model_copy(update=update)
+    chosen = {"concurrency": workers, "chunk_frames": chunk_frames, "preroll": preroll, "video": video}
+    return options.model_copy(update={**chosen, "environment": environment})
 
 
 def _unfit_for_raw(options: RenderOptions, name: str, url: str) -> str | None:
@@ -229,6 +230,18 @@ def choose_concurrency(options: RenderOptions, cores: int, memory: int, *, jumps
     by_cores = math.ceil(cores / CORES_PER_RAW_WORKER) if shared else cores
     workers = max(1, min(by_cores, memory // WORKER_BYTES, by_frames, 1024))
     return workers, f"{workers} workers: {cores} cores, {memory >> 20} MB free, {options.frame_count} frames"
+
+
+def choose_chunk_frames(options: RenderOptions, workers: int) -> int:
+    """The most frames of a chunk: fewer than the default where some workers would else have a chunk more than others.
+
+    Of 2000 frames with two workers these would have two chunks of 667 frames and one.
+    """
+    if "chunk_frames" in options.model_fields_set:
+        return options.chunk_frames
+    total = options.frame_count or 1
+    each = math.ceil(total / options.chunk_frames / workers)
+    return options.chunk_frames if each == 1 or workers == 1 else math.ceil(total / (workers * each))
 
 
 def choose_threads(cores: int, workers: int) -> int:

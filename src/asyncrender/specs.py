@@ -220,7 +220,7 @@ class RenderOptions(Model):
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Browsers at work at once. Unset: found from the machine's cores and memory."""
     chunk_frames: Annotated[int, Field(ge=1)] = 900
-    """The most frames of one chunk."""
+    """The most frames of one chunk. Unset: fewer where workers would else get unequal numbers of chunks."""
     props: dict[str, JsonValue] = Field(default_factory=dict)
     """Data for the page: `window.asyncrender.props`."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
