@@ -133,9 +133,7 @@ class Connection:
     def abandon(self, session: str, why: str) -> None:
         """Fail what is pending in a session, and all that follows: its renderer died. `why` is a sentence."""
         self._abandoned[session] = why
-        for command in self._pending.values():
-            if command.session == session:
-                command.end()
+        self._fail_pending(session)
 
     def forget(self, number: int) -> None:
         """Nobody waits for the result of this command any more."""
@@ -177,9 +175,11 @@ class Connection:
             return BrowserCrashed(f"{self.broken} (during {doing})", stderr=self._last_words())
         return BrowserCrashed(f"The browser went away during {doing}.", stderr=self._last_words())
 
-    def _fail_pending(self) -> None:
+    def _fail_pending(self, session: str | None = None) -> None:
+        """All commands, or those of one session."""
         for command in self._pending.values():
-            command.end()
+            if session in (None, command.session):
+                command.end()
 
     def _send_later(self, data: memoryview) -> None:
         self._unsent.append(data)
