@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 import asyncrender as ar
+from asyncrender import chunk
+from asyncrender.browser.camera import Picture, PngPicture
 from children import arrived, children, strike
 from frames import SCENES, digests, left_in, small
 
@@ -100,6 +102,16 @@ async def test_a_deadline_at_any_moment(output: Path) -> None:
         assert scope.cancelled_caught
         assert not alive()
         assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_an_encoder_that_is_cancelled_first_is_no_error_of_its_own() -> None:
+    """Which of the two tasks learns first that the render is cancelled, nobody says."""
+    send, receive = anyio.create_memory_object_stream[Picture](1)
+    receive.close()
+    with send, anyio.move_on_after(0.05) as scope:
+        await chunk._hand_over(PngPicture(b""), send)
+    assert scope.cancelled_caught
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -161,9 +161,12 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
 async def _hand_over(picture: Picture, send: MemoryObjectSendStream[Picture]) -> None:
     """Others get their turn only if there is no room: it is the browser whom they wait for."""
     try:
-        send.send_nowait(picture)
-    except anyio.WouldBlock:
-        await send.send(picture)
+        try:
+            send.send_nowait(picture)
+        except anyio.WouldBlock:
+            await send.send(picture)
+    except anyio.BrokenResourceError:  # the encoder's task is ending: what ended it ends us, too
+        await anyio.sleep_forever()
 
 
 async def _encode(
