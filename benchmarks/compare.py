@@ -96,8 +96,6 @@ class _Length:
     group: str | None
     frames: int
     our_frames: int
-    ours: engine.Config | None
-    """None where the peer is in no class."""
     folder: Path
     its: list[Usage] = field(default_factory=list)
     mine: list[Usage] = field(default_factory=list)
@@ -109,10 +107,11 @@ class _Length:
         peers.prepare(self.peer, self.scene, self.frames, theirs)
         film = theirs / FILM
         program = peers.program(self.peer, self.scene, self.frames, film, theirs, self.group)
-        if self.ours is None:
+        if self.group is None:
             self.its.append(meter.measure(program, timeout_seconds=RUN_SECONDS))
             return
-        ours = engine.program(self.ours, self.our_frames, _emptied(self.folder / "ours") / FILM)
+        config = _our_config(self.scene, self.group)
+        ours = engine.program(config, self.our_frames, _emptied(self.folder / "ours") / FILM)
         mine, its = meter.measure_in_turn(ours, program, timeout_seconds=RUN_SECONDS, between=between)
         self.mine += mine
         self.its.append(its)
@@ -167,10 +166,7 @@ def _run(
 ) -> Iterator[Contest]:
     """The peer's contest, after ours beside it if it is in a class."""
     counts = zip(frames, our_frames(frames, group) if group else frames, strict=True)
-    ours = engine.as_for_long(engine.Config(scene, workers=None, preset=GROUPS[group])) if group else None
-    short, long = (
-        _Length(peer, scene, group, *count, ours, _emptied(folder / str(n))) for n, count in enumerate(counts)
-    )
+    short, long = (_Length(peer, scene, group, *count, _emptied(folder / str(n))) for n, count in enumerate(counts))
 
     def both_stand(seconds: float) -> None:
         if seconds > SHORT_EVERY * len(short.its) * short.its[0].seconds:
@@ -180,11 +176,16 @@ def _run(
     short.measure()
     long.measure(both_stand)
     about = {"scene": scene, "group": group, "round": round_number}
-    if ours is not None:
+    if group is not None:
         renders = [length.render(reference, ours=True) for length in (short, long)]
-        yield _contest(renders, renderer=OURS, beside=peer.name, workers=ours.workers, **about)
+        workers = _our_config(scene, group).workers
+        yield _contest(renders, renderer=OURS, beside=peer.name, workers=workers, **about)
     renders = [length.render(reference, ours=False) for length in (short, long)]
     yield _contest(renders, renderer=peer.name, ranked=peer.ranked, **about)
+
+
+def _our_config(scene: str, group: str) -> engine.Config:
+    return engine.as_for_long(engine.Config(scene, workers=None, preset=GROUPS[group]))
 
 
 def _emptied(folder: Path) -> Path:

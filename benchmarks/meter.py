@@ -23,7 +23,9 @@ SAMPLE_SECONDS = 0.05
 MEMORY_EVERY = 5
 """Proportional memory is read at each so many-th sample: it costs the kernel a walk through all pages."""
 
-STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_DISK_SLEEP}
+DEAD = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+
+STILL = {psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP, *DEAD}
 """What a process may be in after SIGSTOP; from the last it wakes up only to be stopped."""
 
 SLICE_SECONDS = 1.0
@@ -191,18 +193,18 @@ class Run:
                 with suppress(psutil.Error):
                     process.suspend()
             self._stopped |= present
-            calm = calm + 1 if all(map(_is_still, present)) else 0
+            calm = calm + 1 if all(_is(process, STILL) for process in present) else 0
 
     def _end(self) -> None:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        left = [process for process in {*self._stopped, *_marked(self._mark)} if not _is_dead(process)]
+        left = [process for process in {*self._stopped, *_marked(self._mark)} if not _is(process, DEAD)]
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
                 self._left_behind += 1
-        while not all(map(_is_dead, left)):  # killed is not yet ended
+        while not all(_is(process, DEAD) for process in left):  # killed is not yet ended
             time.sleep(0.001)
         self._over = True
 
@@ -243,15 +245,10 @@ def end_runs_on_termination() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def _is_still(process: psutil.Process) -> bool:
+def _is(process: psutil.Process, states: set[str]) -> bool:
+    """One that is gone is in any state."""
     with suppress(psutil.Error):
-        return process.status() in STILL
-    return True
-
-
-def _is_dead(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+        return process.status() in states
     return True
 
 
