@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import asyncrender as ar
+from asyncrender.browser import camera
+from asyncrender.browser import capture as opening
 from frames import SCENES, Picture, digests, html, pictures, served, small
 
 pytestmark = pytest.mark.anyio
@@ -252,3 +254,27 @@ async def test_chunk_borders_do_not_show(scene: str, chunks: int, capture: str, 
 @_property(60)
 async def test_chunk_borders_do_not_show_in_many_scenes(scene: str, chunks: int, capture: str, tmp_path: Path) -> None:
     await _same_frames(scene, chunks, capture, tmp_path)
+
+
+@pytest.mark.parametrize("capture", ["beginframe", "raw"])
+@pytest.mark.parametrize("uptime", [469_141, 3_378_900, 29_627_159])
+async def test_however_long_the_machine_is_up(
+    uptime: int, capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ticks of these sizes, multiplied by floats, were the same for two frames in a row."""
+    monkeypatch.setattr(camera, "TICKS_LEAD_SECONDS", uptime - 0.5 - time.monotonic())
+    monkeypatch.setattr(opening, "FIRST_PICTURE_SECONDS", 3)
+    options = small(frame_count=3, fps=FPS, width=320, height=180, capture=capture)
+    result = await ar.render(SCENES / "closed.html", tmp_path / "film.mkv", options)
+    shown = pictures(result.output)
+    assert len(shown) == options.frame_count
+    if capture == "beginframe":
+        for frame, picture in enumerate(shown):
+            check_closed_forms(frame, picture)
+
+
+@given(st.integers(1, 10 * 365 * 86400), st.integers(0, 1000))
+def test_no_two_ticks_are_the_same_for_chromium(uptime: int, ticks: int) -> None:
+    """It makes whole microseconds of DevTools' milliseconds, and cuts off the rest (base/time/time_delta.h)."""
+    ticks += uptime * camera.TICKS_PER_SECOND
+    assert int(camera.milliseconds(ticks) * 1000) == ticks

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Protocol
 
 import anyio
@@ -34,15 +35,30 @@ NEW_FILM = 2
 FILM_FRAMES = 20
 """So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
 
-SMALLEST_TICK_MS = 0.001
-"""The resolution of Chromium's clock: frames drawn while the page loads are so far apart, for nothing shall move."""
+SMALLEST_TICK = 1
+"""Ticks are microseconds, as Chromium counts: frames drawn while the page loads are so far apart, for nothing shall
+move."""
 
-RECORDED_TICK_MS = 300.0
+RECORDED_TICK = 300_000
 """Chromium takes frames that are closer than 250 ms for an animation, if there are enough of them, and then hands out
 those in which the same part changes, but not the others (media/capture/content/animated_content_sampler.cc)."""
 
+TICKS_PER_SECOND = 1_000_000
+
 LESSONS = 8
 """So often the page is told of our ticks, until it knows them: three are enough."""
+
+
+def first_ticks() -> int:
+    """From here on a browser's ticks can count."""
+    return math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * TICKS_PER_SECOND
+
+
+def milliseconds(ticks: int) -> float:
+    """Ticks as DevTools take them. Chromium cuts off what is less than a tick, so the number lies a little above it:
+    one that came out below would have two frames at the same time, and it depends on the machine's clock which does.
+    """
+    return (ticks + 0.25) / 1000
 
 
 class PngPicture:
@@ -69,7 +85,7 @@ Picture = PngPicture | RawPicture
 
 
 Meanwhile = Callable[[float], None] | None
-"""Called with the ticks of the frame that is about to be drawn."""
+"""Called with the milliseconds of the frame that is about to be drawn, by the compositor's clock."""
 
 
 class Camera(Protocol):
@@ -97,10 +113,10 @@ class BeginFrame:
     Frame k has the ticks k ÷ fps after zero, so that what Chromium moves by itself (animated images) is exact too.
     """
 
-    def __init__(self, page: Page, interval_ms: float) -> None:
-        self._page, self._interval_ms = page, interval_ms
-        self._ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
-        self._zero: float | None = None
+    def __init__(self, page: Page, fps: Fraction) -> None:
+        self._page, self._fps = page, fps
+        self._ticks = first_ticks()
+        self._zero: int | None = None
         self._drawn = False
         self._stale = False
         """Something was drawn since the last picture."""
@@ -109,9 +125,9 @@ class BeginFrame:
         """The last two pictures were the same, so that asking first whether anything changes is worth a frame."""
 
     @property
-    def _step_ms(self) -> float:
-        """From one drawing to the next at the least."""
-        return SMALLEST_TICK_MS
+    def _step(self) -> int:
+        """Ticks from one drawing to the next at the least."""
+        return SMALLEST_TICK
 
     def renew(self) -> None:
         self._drawn = False
@@ -137,13 +153,13 @@ class BeginFrame:
     async def settle(self) -> None:
         pass
 
-    async def _screenshot(self, ticks: float | None) -> bytes:
+    async def _screenshot(self, ticks: int | None) -> bytes:
         reply = await self._frame({"screenshot": PNG}, ticks)
         while "screenshotData" not in reply:  # the surface is new: its first frame shows nothing yet
             reply = await self._frame({"screenshot": PNG})
         return bytes(reply["screenshotData"])
 
-    async def _films_arrive(self, ticks: float | None) -> None:
+    async def _films_arrive(self, ticks: int | None) -> None:
         """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
         damaged = await self._frame({}, ticks)
         if self._page.surfaces_in_picture == NEW_FILM:
@@ -153,12 +169,12 @@ class BeginFrame:
                 await anyio.sleep(DRAWING_POLL_SECONDS)
                 damaged = await self._frame({})
 
-    def _ticks_of(self, frame: int | None) -> float | None:
+    def _ticks_of(self, frame: int | None) -> int | None:
         if frame is None:
             return None
         if self._zero is None:
-            self._zero = math.ceil(self._ticks + SMALLEST_TICK_MS)
-        return self._zero + frame * self._interval_ms
+            self._zero = self._ticks + SMALLEST_TICK
+        return self._zero + math.floor(frame * TICKS_PER_SECOND / self._fps)
 
     async def _first_drawing(self) -> None:
         """A picture asked for before anything was ever drawn never comes, so we wait for a drawing."""
@@ -169,10 +185,10 @@ class BeginFrame:
             await anyio.sleep(0 if self._drawn else DRAWING_POLL_SECONDS)
         raise BrowserStalled(f"The browser did not draw anything of {self._page.label} in {LAME_FRAMES} frames.")
 
-    async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
-        self._ticks = max(self._ticks + self._step_ms, ticks or 0)
+    async def _frame(self, params: dict[str, Any], ticks: int | None = None) -> dict[str, Any]:
+        self._ticks = max(self._ticks + self._step, ticks or 0)
         # Chromium shows an animated image as it will be one interval later: so the interval is next to none.
-        params = {"frameTimeTicks": self._ticks, "interval": SMALLEST_TICK_MS, **params}
+        params = {"frameTimeTicks": milliseconds(self._ticks), "interval": milliseconds(SMALLEST_TICK), **params}
         reply = await self._page.call("HeadlessExperimental.beginFrame", params)
         if reply.get("hasDamage"):
             self._drawn = self._stale = True
@@ -182,12 +198,12 @@ class BeginFrame:
 class Raw(BeginFrame):
     """The compositor's frames as a recorder gets them. They are on their way while the page moves on.
 
-    Frames are RECORDED_TICK_MS apart, however long they last: the page's time is not the compositor's. Animated images,
+    Frames are RECORDED_TICK apart, however long they last: the page's time is not the compositor's. Animated images,
     which move by the latter, the recorder refuses.
     """
 
     def __init__(self, page: Page, recorder: Recorder) -> None:
-        super().__init__(page, RECORDED_TICK_MS)
+        super().__init__(page, Fraction(TICKS_PER_SECOND, RECORDED_TICK))
         self._recorder = recorder
         self._last: RawPicture | None = None
         """The last frame that was drawn, be it for a picture or not."""
@@ -198,19 +214,19 @@ class Raw(BeginFrame):
         """The last frame was not as the one before: what follows on it is likely to be work."""
 
     @property
-    def _step_ms(self) -> float:
-        return RECORDED_TICK_MS if self._recorder.on else SMALLEST_TICK_MS
+    def _step(self) -> int:
+        return RECORDED_TICK if self._recorder.on else SMALLEST_TICK
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         """Two frames are on their way at the most."""
         await self._move()
         known = not self._recorder.on or await self._recorder.arrived(all_but=1)
         if known and meanwhile is not None and self._ticks_known and self._moving:
-            meanwhile(self._ticks + self._step_ms)
+            meanwhile(milliseconds(self._ticks + self._step))
         await self._frame({})
         if self._recorder.on and self._lessons and not self._ticks_known:
             self._lessons -= 1
-            self._ticks_known = await self._page.evaluate(f"{CONTROL}.drawnAt({self._ticks})")
+            self._ticks_known = await self._page.evaluate(f"{CONTROL}.drawnAt({milliseconds(self._ticks)})")
         if not known:
             await self._draw_anew()
 
@@ -249,7 +265,7 @@ class Raw(BeginFrame):
                 return
         raise BrowserStalled(f"The browser did not hand out {self._page.label} in {LAME_FRAMES} frames.")
 
-    async def _frame(self, params: dict[str, Any], ticks: float | None = None) -> dict[str, Any]:
+    async def _frame(self, params: dict[str, Any], ticks: int | None = None) -> dict[str, Any]:
         if not self._recorder.on:
             return await super()._frame(params, ticks)
         picture = self._recorder.expect()

@@ -117,7 +117,7 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
             opening = open_recorder(page, options, profile=browser.profile)
             return Raw(page, await stack.enter_async_context(opening))
         case _:
-            return BeginFrame(page, float(1000 / options.fps))
+            return BeginFrame(page, options.fps)
 
 
 @asynccontextmanager

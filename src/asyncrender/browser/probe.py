@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from asyncrender.browser.camera import TICKS_LEAD_SECONDS
+from asyncrender.browser.camera import first_ticks, milliseconds
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.launch import open_browser, sandbox_possible
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, CaptureUnavailable
@@ -172,8 +170,7 @@ async def _probe_begin_frame(options: BrowserOptions, launch_seconds: float) -> 
             target = {"url": "about:blank", "width": 64, "height": 64, "enableBeginFrameControl": True}
             attach = {"targetId": (await call("Target.createTarget", target))["targetId"], "flatten": True}
             session = (await call("Target.attachToTarget", attach))["sessionId"]
-            ticks = math.ceil(time.monotonic() + TICKS_LEAD_SECONDS) * 1000.0
-            frame = {"frameTimeTicks": ticks, "interval": 1000 / 30}
+            frame = {"frameTimeTicks": milliseconds(first_ticks()), "interval": 1000 / 30}
             await call("HeadlessExperimental.beginFrame", frame, session)
         return browser.version
 
