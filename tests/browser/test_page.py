@@ -124,6 +124,27 @@ async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> No
         assert await page.page.evaluate("animation.playState") == "finished"
 
 
+async def test_an_animation_with_a_start_time_runs_though_it_was_paused(tmp_path: Path) -> None:
+    """Motion, for one, starts all of its animations so."""
+    text = """<p id="paused"></p><p id="idle"></p><script>
+      const shown = [paused, idle].map(p => p.animate([{opacity: 0}, {opacity: 1}], {duration: 1000}));
+      shown[0].pause();
+      shown[1].cancel();
+      setTimeout(() => {
+        shown[0].startTime = document.timeline.currentTime;
+        shown[1].startTime = document.timeline.currentTime - 100;
+      }, 40);
+      const still = paused.animate([{opacity: 0}, {opacity: 1}], {duration: 1000});
+      still.startTime = null;  // holds it where it is
+    </script>"""
+    told = "[...shown, still].map(one => [one.playState, one.currentTime])"
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        for frame in range(5):
+            await page.picture(frame)
+        assert await page.page.evaluate(told) == [["running", 120], ["running", 220], ["paused", 0]]
+        assert await page.page.evaluate("shown.map(one => one.startTime)") == [40, -60]
+
+
 async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
     text = """<body style="margin:0;background:#000"><script>
       window.asyncrender.seek = async (time, frame) => {

@@ -50,8 +50,9 @@
     if (startTime.get.call(this) === null) return null;
     return clock.now - Number(this.currentTime ?? 0) / (this.playbackRate || 1);
   }, function (value) {
-    if (value === null) startTime.set.call(this, value);
-    else this.currentTime = (clock.now - Number(value)) * this.playbackRate;
+    // With a start an animation runs, be it paused before or not yet begun.
+    startTime.set.call(this, value === null ? null : native.timelineTime.call(document.timeline) ?? 0);
+    if (value !== null) this.currentTime = (clock.now - Number(value)) * this.playbackRate;
   });
 
   defineGetter(Event.prototype, 'timeStamp', () => clock.now);
