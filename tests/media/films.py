@@ -21,15 +21,16 @@ from asyncrender.specs import RenderOptions, RenderPlan
 SIZE = (64, 64)
 
 
-def png(color: tuple[int, int, int]) -> bytes:
+def png(color: tuple[int, int, int], *, alpha: bool = False) -> bytes:
+    """`alpha`: with an alpha channel, which says that nothing is transparent."""
     file = io.BytesIO()
-    Image.new("RGB", SIZE, color).save(file, "png")
+    Image.new("RGB", SIZE, color).convert("RGBA" if alpha else "RGB").save(file, "png")
     return file.getvalue()
 
 
-def numbered(frame: int) -> bytes:
+def numbered(frame: int, *, alpha: bool = False) -> bytes:
     """A picture whose grey says which frame it is, modulo 16."""
-    return png((16 * (frame % 16),) * 3)
+    return png((16 * (frame % 16),) * 3, alpha=alpha)
 
 
 def number_of(picture: np.ndarray) -> int:

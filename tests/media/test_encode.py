@@ -74,6 +74,14 @@ async def test_colours_come_back(tmp_path: Path, codec: str, name: str) -> None:
         assert np.abs(picture[8:-8, 8:-8].astype(int) - color).max() <= 2
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr0"])
+async def test_no_picture_is_lost_where_an_alpha_channel_comes_or_goes(tmp_path: Path, pixel_format: str) -> None:
+    pictures = [numbered(frame, alpha=frame in {1, 2, 5, 11}) for frame in range(12)]
+    video = VideoOptions(codec="ffv1", pixel_format=pixel_format)
+    chunk = await encode(tmp_path / "chunk.part", options("out.mkv", video=video), pictures)
+    assert [number_of(picture) for picture in decode_pictures(chunk)] == list(range(12))
+
+
 async def test_lossless_rgb_stays_what_it_was(tmp_path: Path) -> None:
     video = VideoOptions(codec="ffv1", pixel_format="bgr0")
     chunk = await encode(tmp_path / "chunk.part", options("out.mkv", video=video), [png((1, 2, 3)), png((250, 7, 129))])

@@ -44,6 +44,10 @@ TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=F
 
 RGB = ("bgr0",)
 
+KEEP_GRAPH = ("-reinit_filter", "0")
+"""Chromium's PNGs have an alpha channel or not, as it likes: else the picture that the graph holds would be lost when
+that changes. `scale`, which has to be the first filter, takes both."""
+
 TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 FROM_RAW = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
@@ -67,7 +71,7 @@ def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str)
     """
     video, fps = options.video, rate(options)
     return [
-        *(ffmpeg, *QUIET, "-y", "-f", "matroska", "-fpsprobesize", "0", "-i", "pipe:0"),
+        *(ffmpeg, *QUIET, "-y", "-f", "matroska", "-fpsprobesize", "0", *KEEP_GRAPH, "-i", "pipe:0"),
         *("-map", "0:v:0", "-an", "-fps_mode", "cfr", "-r", decimal_or_ratio(fps)),
         *_picture(video, fps, FROM_RAW if options.capture == "raw" else TO_BT709),
         *("-c:v", video.codec, *_quality(video), *_codec_settings(video, key_interval(video, fps))),
@@ -223,7 +227,7 @@ def _picture(video: VideoOptions, fps: Fraction, conversion: str) -> list[str]:
     """Each picture is converted once, and then repeated for as long as it is shown."""
     repeated = f"format={video.pixel_format},fps={decimal_or_ratio(fps)}"
     if video.pixel_format in RGB:
-        return ["-vf", repeated]
+        return ["-vf", f"scale,{repeated}"]
     named = ":".join(f"{name}={value}" for name, value in TAGS.items())
     graph = f"{conversion},{repeated},setparams={named}:range=tv"
     return ["-vf", graph, *(word for name, value in _tags(video).items() for word in (f"-{name}", value))]
