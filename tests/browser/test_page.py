@@ -145,6 +145,28 @@ async def test_an_animation_with_a_start_time_runs_though_it_was_paused(tmp_path
         assert await page.page.evaluate("shown.map(one => one.startTime)") == [40, -60]
 
 
+async def test_what_a_frame_leaves_to_be_done_is_done_before_the_next(capture: str, tmp_path: Path) -> None:
+    """Here it waits for a task that takes longer than the drawing does."""
+    text = """<div id="grows"><p id="seen" hidden>seen</p></div><script>
+      const told = [], {port1, port2} = new MessageChannel();
+      port1.onmessage = () => { for (let n = 0, x = 1; n < 12e6; n++) x = x * 16807 % 2147483647; };
+      new ResizeObserver(() => port2.postMessage(0)).observe(grows);
+      new IntersectionObserver(found => told.push([found[0].isIntersecting, performance.now()])).observe(seen);
+      requestAnimationFrame(function draw(now) {
+        grows.style.height = `${100 + now}px`;
+        seen.hidden = Math.round(now / 40) % 2 == 0;
+        requestAnimationFrame(draw);
+      });
+    </script>"""
+    frames = range(16)
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        for frame in frames:
+            await page.picture(frame, more=frame < frames[-1])
+        await page.settle()
+        told = await page.page.evaluate("told")
+    assert [seen for seen in told if seen[1] > 0][:-1] == [[frame % 2 == 1, frame * 40] for frame in frames[1:-1]]
+
+
 async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
     text = """<body style="margin:0;background:#000"><script>
       window.asyncrender.seek = async (time, frame) => {

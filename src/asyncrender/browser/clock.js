@@ -306,6 +306,7 @@
       stirring = on ? document.documentElement.animate([{opacity: 0.99}, {opacity: 0.99}], {duration: 1e6}) : null;
     },
     async advance(frame) {
+      await clock.turn();  // an order from outside overtakes what the drawing of the last frame left to be done
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
