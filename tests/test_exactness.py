@@ -146,14 +146,18 @@ async def test_a_slow_network_gives_the_frames_of_a_fast_one(tmp_path: Path) -> 
     assert len(set(films[0])) > 4
 
 
-async def test_animated_images_keep_the_time_of_their_frames(tmp_path: Path) -> None:
+BOX = "<style>@keyframes m { to { left: 150px } }</style><p style='position: absolute; animation: m 1s infinite'>x"
+
+
+@pytest.mark.parametrize("beside", ["", BOX], ids=["alone", "beside something that moves"])
+async def test_animated_images_keep_the_time_of_their_frames(beside: str, tmp_path: Path) -> None:
     """A GIF of 10 frames a second, each a shade brighter, in a film of 25."""
     gif = tmp_path / "shades.gif"
     graph = "color=black:size=160x90:rate=10:duration=1.5,geq=lum='16+N*14':cb=128:cr=128"
     graph += ",split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none"
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, str(gif)], check=True)
     scene = tmp_path / "scene.html"
-    scene.write_text("<body style='margin:0'><img src=shades.gif>")
+    scene.write_text(f"<body style='margin:0'><img src=shades.gif>{beside}")
     for chunks in (1, 3):
         result = await ar.render(scene, tmp_path / "out.mkv", small(frame_count=24, concurrency=chunks))
         shades = [int(picture[45, 80, 0]) for picture in pictures(result.output)]

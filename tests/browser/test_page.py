@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
+import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ import pytest
 import asyncrender as ar
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.plan import complete
-from frames import SCENES, pixels, shot, small
+from frames import SCENES, html, pixels, served, shot, small
 
 pytestmark = pytest.mark.anyio
 
@@ -226,3 +230,163 @@ async def test_chance_is_seeded(tmp_path: Path) -> None:
 
     first, again, other = await drawn(1), await drawn(1), await drawn(2)
     assert first == again != other
+
+
+async def told(text: str, expression: str, tmp_path: Path, *, frames: int = 10, capture: str = "beginframe") -> Any:
+    """What the page says after so many frames of 40 ms."""
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        for frame in range(frames):
+            await page.picture(frame)
+        return await page.page.evaluate(expression)
+
+
+FALL_BACK = """<p id="p"></p><script>
+  fetch('%s').then(answer => answer.ok && '%s' ? answer.json() : 'instead').then(said => { p.textContent = said; });
+  setTimeout(() => fetch('there.json'), 100);
+</script>"""
+
+
+@pytest.mark.parametrize("capture", ["beginframe", "raw"])
+@pytest.mark.parametrize(("name", "read"), [("missing.json", "yes"), ("there.json", "")])
+async def test_an_answer_need_not_be_read(name: str, read: str, capture: str, tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text('"' + "x" * 100_000 + '"')
+    text = FALL_BACK % (name, read)
+    assert await told(text, "p.textContent", tmp_path, capture=capture) == "instead"
+
+
+READ = {
+    "reader": "const reader = body.getReader(); while (!(part = await reader.read()).done) bytes += part.value.length",
+    "loop": "for await (const part of body) bytes += part.length",
+    "decoded": "for await (const part of body.pipeThrough(new TextDecoderStream())) bytes += part.length",
+    "piped": "await body.pipeTo(new WritableStream({write(part) { bytes += part.length; }}))",
+    "split": "for await (const part of body.tee()[1]) bytes += part.length",
+}
+
+
+@pytest.mark.parametrize("way", READ)
+async def test_a_body_that_is_read_in_pieces_holds_the_clock(way: str, tmp_path: Path) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path == "/":
+            html(request, text)
+            return
+        request.send_response(200)
+        request.end_headers()
+        for _ in range(3):
+            request.wfile.write(b"x" * 1000)
+            time.sleep(0.1)
+
+    text = f"""<script>
+      let found = null;
+      setTimeout(async () => {{
+        const {{body}} = await fetch('slow');
+        let bytes = 0, part;
+        {READ[way]};
+        found = [bytes, performance.now()];
+      }}, 80);
+    </script>"""
+    with served(answer) as url:
+        async with open_capture(complete(small(capture="beginframe"), "x.mkv"), url, tmp_path) as page:
+            for frame in range(4):
+                await page.picture(frame)
+            assert await page.page.evaluate("found") == [3000, 80]
+
+
+async def test_an_image_that_is_not_loaded_after_all_holds_nothing_up(tmp_path: Path) -> None:
+    text = """<script>
+      const lazy = document.createElement('img');
+      lazy.src = 'lazy.png';
+      lazy.loading = 'lazy';
+      lazy.style = 'position: absolute; top: 9000px';
+      document.body.append(lazy);
+      const none = new Image();
+      none.src = 'none.png';
+      none.removeAttribute('src');
+    </script>"""
+    assert await told(f"<body>{text}", "performance.now()", tmp_path) == 360
+
+
+ANIMATIONS = """<style>
+  @keyframes move { to { translate: 100px } }
+  .css { animation: move 1s linear }
+</style>
+<p id="stopped" class="css"></p><p id="back"></p><p id="bounced"></p><p id="sought"></p>
+<p class="css" style="animation-timeline: none"></p><p class="css" style="animation-timeline: --nowhere"></p>
+<script>
+  const make = (element, length = 1000, more = {}) =>
+    element.animate([{translate: '0px'}, {translate: '100px'}], {duration: length, ...more});
+  setTimeout(() => { stopped.style.animationPlayState = 'paused'; }, 100);
+  setTimeout(() => { stopped.style.animationPlayState = 'running'; }, 240);
+  make(back).reverse();
+  const bounces = make(bounced, 200);
+  bounces.onfinish = () => bounces.reverse();
+  make(sought, 1000, {fill: 'both'}).currentTime = 500;
+  const where = () => [stopped, back, bounced, sought].map(p => Math.round(parseFloat(getComputedStyle(p).translate)));
+</script>"""
+
+
+async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
+    where = []
+    async with opened(ar.Html(ANIMATIONS), tmp_path, capture="beginframe") as page:
+        for frame in range(11):
+            await page.picture(frame)
+            where.append(await page.page.evaluate("where()"))
+    stopped, back, bounced, sought = zip(*where, strict=True)
+    assert stopped == (0, 4, *[8] * 5, 12, 16, 20, 24)
+    assert back == tuple(100 - 4 * frame for frame in range(11))
+    assert sought == tuple(50 + 4 * frame for frame in range(11))
+    assert bounced[:5] == (0, 20, 40, 60, 80)
+    assert bounced[6:10] == (80, 60, 40, 20)
+
+
+SHADOWS = """<style></style><div id="deep"><template shadowrootmode="open">
+  <div id="host"><template shadowrootmode="open"><style>@keyframes m { to { translate: 100px } }
+    p { animation: m 1s linear }</style><p id="p"></p></template></div></template></div>
+<script>
+  customElements.define('e-one', class extends HTMLElement {
+    constructor() {
+      super();
+      this.attachShadow({mode: 'open'}).innerHTML =
+        '<style>@keyframes m { to { translate: 100px } } p { animation: m 1s linear }</style><p></p>';
+    }
+  });
+  const late = document.createElement('e-one'), again = document.createElement('e-one');
+  setTimeout(() => document.body.append(late), 80);
+  document.body.append(again);
+  setTimeout(() => again.remove(), 80);
+  setTimeout(() => document.body.append(again), 200);
+  const at = root => parseFloat(getComputedStyle(root.querySelector('p')).translate);
+</script>"""
+
+
+async def test_animations_in_all_shadow_trees_move(tmp_path: Path) -> None:
+    expression = "[late.shadowRoot, again.shadowRoot, deep.shadowRoot.querySelector('#host').shadowRoot].map(at)"
+    assert await told(SHADOWS, expression, tmp_path) == [28, 16, 36]
+
+
+async def test_a_frame_without_scripts_keeps_nobody_waiting(capture: str, tmp_path: Path) -> None:
+    text = "<iframe sandbox srcdoc='<p>x'></iframe>"
+    assert await told(text, "performance.now()", tmp_path, capture=capture) == 360
+
+
+async def test_a_document_that_has_left_its_frame_does_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "old.html").write_text("""<script>
+      setInterval(() => parent.told.push('timer'), 40);
+      requestAnimationFrame(function draw() { parent.told.push('frame'); requestAnimationFrame(draw); });
+      </script><audio src="tone.wav" autoplay></audio>""")
+    (tmp_path / "new.html").write_text("new")
+    tone = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=1", str(tmp_path / "tone.wav")]
+    subprocess.run(tone, check=True)
+    text = """<iframe id="inner" src="old.html"></iframe><script>
+      var told = [], before = 0;
+      inner.addEventListener('load', () => { before = told.length; });
+      setTimeout(() => { inner.src = 'new.html'; }, 130);
+    </script>"""
+    path = tmp_path / "scene.html"
+    path.write_text(text, encoding="utf-8")
+    result = await ar.render(path, tmp_path / "film.mkv", small(frame_count=12, capture="beginframe"))
+    assert result.warnings == ()
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        for frame in range(12):
+            await page.picture(frame)
+        at_navigation, in_all = await page.page.evaluate("[before, told.length]")
+    assert at_navigation == in_all > 0

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from asyncrender.browser import images
 from asyncrender.browser.page import CONTROL, Page
 from asyncrender.browser.recorder import RawPicture, Recorder
 from asyncrender.errors import BrowserStalled
@@ -91,6 +92,10 @@ Meanwhile = Callable[[float], None] | None
 class Camera(Protocol):
     """Made for one tab."""
 
+    images_move: bool
+    """Some image of the page is an animation: it has to be drawn once at the frame's time before the page moves there,
+    because Chromium never finishes a frame in which both move."""
+
     def renew(self) -> None:
         """There is another document in the tab now, of which nothing was drawn yet."""
 
@@ -115,6 +120,7 @@ class BeginFrame:
 
     def __init__(self, page: Page, fps: Fraction) -> None:
         self._page, self._fps = page, fps
+        self.images_move = False
         self._ticks = first_ticks()
         self._zero: int | None = None
         self._drawn = False
@@ -131,6 +137,9 @@ class BeginFrame:
 
     def renew(self) -> None:
         self._drawn = False
+
+    def look_at_image(self, address: str, data: bytes) -> None:
+        self.images_move = self.images_move or images.moves(data)
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         await self._frame({}, self._ticks_of(frame))
@@ -284,6 +293,7 @@ class Screenshot:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._shown: PngPicture | None = None
+        self.images_move = False  # by the wall clock, whatever is drawn
 
     def renew(self) -> None:
         pass

@@ -69,7 +69,7 @@ class Capture:
 
     async def skip(self, frame: int, *, more: bool = False) -> None:
         """`more`: the next frame will be asked for, to which the page may move while this one is drawn."""
-        await self.page.advance(frame)
+        await self._move_to(frame)
         await self._timed(frame, self._camera.draw(frame, self.page.go_on if more else None))
 
     async def picture(self, frame: int, *, more: bool = False) -> Picture:
@@ -78,9 +78,14 @@ class Capture:
         Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled, CaptureUnavailable.
         """
         with self._lane.slice("page", frame=frame):
-            await self.page.advance(frame)
+            await self._move_to(frame)
         with self._lane.slice("picture", frame=frame):
             return await self._timed(frame, self._camera.take(frame, self.page.go_on if more else None))
+
+    async def _move_to(self, frame: int) -> None:
+        if self._camera.images_move:
+            await self._timed(frame, self._camera.draw(frame))
+        await self.page.advance(frame)
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""
@@ -117,7 +122,9 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
             opening = open_recorder(page, options, profile=browser.profile)
             return Raw(page, await stack.enter_async_context(opening))
         case _:
-            return BeginFrame(page, options.fps)
+            camera = BeginFrame(page, options.fps)
+            page.look_at_image = camera.look_at_image
+            return camera
 
 
 @asynccontextmanager

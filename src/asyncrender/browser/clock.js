@@ -9,6 +9,7 @@
     MessageChannel: window.MessageChannel,
     reportError: window.reportError.bind(window),
     requestAnimationFrame: window.requestAnimationFrame.bind(window),
+    setAnimationTime: Object.getOwnPropertyDescriptor(Animation.prototype, 'currentTime').set,
     timelineTime: Object.getOwnPropertyDescriptor(AnimationTimeline.prototype, 'currentTime').get,
     fetch: window.fetch.bind(window),
     arrayBuffer: Response.prototype.arrayBuffer,
@@ -25,6 +26,11 @@
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
     const clock = {now: 0, windows, shadowRoots: new Set(), surfaces: false};
+    const knownRoots = new WeakSet();
+    clock.addRoot = root => {
+      if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
+      knownRoots.add(root);
+    };
     let holds = 0;
     const waiters = [];
     const channel = new native.MessageChannel();
@@ -43,8 +49,12 @@
         if (--holds === 0) for (const released of waiters.splice(0)) released(true);
       };
     };
+    clock.held = () => holds;
+    // Images that hold it, and how they let go. Those that are not loaded any more will never say so.
+    clock.images = new Map();
     const quiet = async () => {
       await turn();
+      for (const [image, release] of clock.images) if (image.complete || image.loading === 'lazy') release();
       while (holds > 0) {
         const given = await new Promise(resolve => {
           waiters.push(resolve);
@@ -54,9 +64,12 @@
         if (!given) return;  // the renderer will say which request has no end
       }
     };
-    const alive = entry => !entry.window.closed;
+    // A frame that went elsewhere is not closed, and its window is the next document's.
+    clock.alive = entry => {
+      try { return !entry.window.closed && entry.window.document === entry.document; } catch { return false; }
+    };
     const call = (entry, ...args) => {
-      if (!alive(entry)) return;
+      if (!clock.alive(entry)) return;
       try { Reflect.apply(entry.callback, entry.window, args); } catch (error) { entry.report(error); }
     };
 
@@ -142,30 +155,55 @@
     };
 
     // CSS animations, transitions and the Web Animations API: the browser's own timeline stands still; each running
-    // animation is put where the clock says. An anchor remembers at which time it stood where.
+    // animation is put where the clock says. An anchor remembers at which time it stood where; one that did not run at
+    // the last look is anchored anew.
     const roots = () => {
-      for (const root of clock.shadowRoots) if (!root.host.isConnected) clock.shadowRoots.delete(root);
-      return [...[...windows].filter(window => !window.closed).map(window => window.document), ...clock.shadowRoots];
+      const shown = [...windows].filter(window => !window.closed).map(window => window.document);
+      for (const held of clock.shadowRoots) {
+        const root = held.deref();
+        if (!root) clock.shadowRoots.delete(held);
+        else if (root.host.isConnected) shown.push(root);
+      }
+      return shown;
     };
-    const animations = () => [...new Set(roots().flatMap(root => root.getAnimations()))]
-      .filter(animation => animation.playState === 'running' && !('source' in animation.timeline));  // not scroll-driven
+    const byTime = timeline => timeline && !('source' in timeline);  // nor by scrolling, nor not at all
+    const runs = animation => animation.playState === 'running' && byTime(animation.timeline);
+    // `getAnimations` leaves out some that run: those that go backwards from their end.
+    clock.begun = new Set();
+    // Where the page has put them.
+    clock.sought = new WeakMap();
+    const animations = () => {
+      for (const animation of clock.begun) if (animation.playState !== 'running') clock.begun.delete(animation);
+      return [...new Set([...roots().flatMap(root => root.getAnimations()), ...clock.begun])].filter(runs);
+    };
+    let looks = 0;
+    const putAt = (animation, time) => native.setAnimationTime.call(animation, time);
+    // Where it begins to go backwards an animation would be over: its timeline stands.
+    const notOver = (animation, time) => {
+      const end = animation.playbackRate < 0 ? Number(animation.effect?.getComputedTiming().endTime) : Infinity;
+      return time >= end ? end - EPSILON / 2 : time;
+    };
     const pin = () => {
+      looks++;
       for (const animation of animations()) {
         const current = Number(animation.currentTime ?? 0);
         let anchor = anchors.get(animation);
-        if (!anchor || Math.abs(anchor.set - current) > EPSILON || anchor.rate !== animation.playbackRate) {
+        const moved = anchor && (Math.abs(anchor.set - current) > EPSILON || anchor.rate !== animation.playbackRate);
+        if (!anchor || moved || anchor.look !== looks - 1) {
           anchor = {time: current, at: clock.now, rate: animation.playbackRate, set: current};
           anchors.set(animation, anchor);
         }
-        const time = anchor.time + (clock.now - anchor.at) * anchor.rate;
-        if (time !== current) animation.currentTime = time;
+        anchor.look = looks;
+        const time = notOver(animation, anchor.time + (clock.now - anchor.at) * anchor.rate);
+        if (time !== current) putAt(animation, time);
         anchor.set = Number(animation.currentTime ?? time);
       }
     };
     const restartAnimations = () => {
       for (const animation of animations()) {
-        animation.currentTime = 0;
-        anchors.set(animation, {time: 0, at: 0, rate: animation.playbackRate, set: 0});
+        const time = clock.sought.get(animation) ?? 0;
+        putAt(animation, time);
+        anchors.set(animation, {time, at: 0, rate: animation.playbackRate, set: time, look: looks});
       }
     };
 
@@ -227,8 +265,9 @@
   const shared = inherited();
   const clock = shared ?? makeClock();
   clock.windows.add(window);
-  // A document of another origin has a clock of its own, which the renderer must be told of.
-  if (!shared && window !== window.top) window[config.announce]('');
+  // A document of another origin has a clock of its own, which the renderer must be told of, unless nothing runs there.
+  const announce = window[config.announce];
+  if (!shared && window !== window.top) clock.turn().then(() => announce(''));
   delete window[config.announce];
 
   // ---- what the page knows of its film ------------------------------------------------------------------------------

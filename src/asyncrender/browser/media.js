@@ -30,7 +30,7 @@
     const states = [], observed = new Set(), warnings = [];
     const media = {states, observed, warnings, serial: 0, names: new Map()};
     const settle = async () => { for (const look of observed) look(); };
-    const present = () => states.filter(state => !state.window.closed && state.load);
+    const present = () => states.filter(state => clock.alive(state) && state.load);
     media.update = async () => {
       await settle();
       for (const state of present()) state.tick();
@@ -100,7 +100,7 @@
   const makeState = element => {
     const kind = element instanceof HTMLVideoElement ? 'video' : 'audio';
     const state = {
-      element, kind, window, id: media.states.length, source: '', film: null, load: null, broken: null,
+      element, kind, window, document, id: media.states.length, source: '', film: null, load: null, broken: null,
       readyState: NOTHING, paused: true, ended: false, seeking: 0, rate: 1, defaultRate: 1, at: 0, position: 0,
       controlled: false, started: false, connected: false, posterShown: true, foreign: false,
       shown: -1, presented: 0, callbacks: new Map(), nextCallback: 1, calledFor: -1, segments: [], end: 0,
@@ -128,7 +128,7 @@
       if (state.paused || element.loop || !state.film || !(state.rate > 0)) return;
       const left = (state.film.duration - state.position) / state.rate;
       const at = Math.max(clock.now, Math.round((state.at + left * 1000) * 1e6) / 1e6);
-      state.end = clock.addTask({callback: finish, args: [], window, report: native.reportError}, at);
+      state.end = clock.addTask({callback: finish, args: [], window, document, report: native.reportError}, at);
     };
     const finish = () => {
       state.end = 0;
@@ -142,7 +142,7 @@
     // -- events, in virtual time and in a fixed order
     const fire = name => element.dispatchEvent(new Event(name));
     const queue = (callback, before) =>
-      clock.addTask({callback, args: [], window, report: native.reportError, before}, clock.now);
+      clock.addTask({callback, args: [], window, document, report: native.reportError, before}, clock.now);
     const queueEvents = (...names) => { for (const name of names) queue(() => fire(name)); };
     for (const name of EVENTS)
       element.addEventListener(name, event => {
@@ -304,7 +304,7 @@
           changed();
           fire('play');
           fire('playing');
-        }, args: [], window, report: native.reportError}, at);
+        }, args: [], window, document, report: native.reportError}, at);
         return;
       }
       changed();
@@ -517,6 +517,7 @@
   const watch = root => {
     if (watched.has(root)) return;
     watched.add(root);
+    if (root instanceof ShadowRoot) clock.addRoot(root);
     const handle = records => {
       for (const {type, target, attributeName, addedNodes} of records) {
         if (type === 'attributes') {

@@ -9,7 +9,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -69,6 +69,8 @@ class _Request:
     url: str
     loader: str
     """Which document's it is."""
+    answered: bool = False
+    """The page has the answer's head, and may or may not read its body."""
 
 
 class Page:
@@ -247,6 +249,7 @@ class Page:
             await paint()
         waiting: list[str] | None = None
         try:
+            await self._forget_unread()
             if not self._pending:
                 await self.evaluate(f"globalThis.{CONTROL}?.settle()")
             waiting = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
@@ -267,9 +270,17 @@ class Page:
         with anyio.move_on_after(seconds):
             while self._pending:
                 await anyio.sleep(POLL_SECONDS / 5)
+                await self._forget_unread()
             await self._tell("settle()")
             return
         raise self._not_ready([], seconds, "timeouts.request").at(frame=self._frame)
+
+    async def _forget_unread(self) -> None:
+        """An answer whose body is not read has no end. While one is read, the page's clock is held."""
+        answered = [name for name, request in self._pending.items() if request.answered]
+        if answered and not await self.evaluate(f"globalThis.{CONTROL}?.clock.held() ?? 0"):
+            for name in answered:
+                self._request_ends(name)
 
     def _not_ready(self, waiting: list[str], seconds: float, deadline: str) -> PageNotReady:
         requests = [f"the request {request.url}" for request in self._pending.values()]
@@ -318,6 +329,8 @@ class Page:
             self.warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
         if response.get("mimeType") == "text/event-stream":
             self._request_ends(event["requestId"])
+        elif event["type"] == "Fetch" and (request := self._pending.get(event["requestId"])):
+            self._pending[event["requestId"]] = replace(request, answered=True)
 
     def _loaded(self, request: str) -> None:
         if (address := self._images.pop(request, None)) is not None:

@@ -14,7 +14,7 @@
 
   const entry = (callback, args = []) => ({
     callback: typeof callback === 'function' ? callback : () => (0, eval)(String(callback)),
-    args, window, report: native.reportError,
+    args, window, document, report: native.reportError,
   });
   const needFunction = (callback, name) => {
     if (typeof callback !== 'function')
@@ -55,6 +55,23 @@
     if (value !== null) this.currentTime = (clock.now - Number(value)) * this.playbackRate;
   });
 
+  for (const name of ['play', 'reverse', 'updatePlaybackRate']) {
+    const begin = Animation.prototype[name];
+    define(Animation.prototype, name, function (...args) {
+      begin.apply(this, args);
+      clock.begun.add(this);
+      if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
+    });
+  }
+  const setter = (name, after) => {
+    const {get, set} = Object.getOwnPropertyDescriptor(Animation.prototype, name);
+    defineGetter(Animation.prototype, name, get, function (value) { set.call(this, value); after(this, value); });
+  };
+  setter('playbackRate', animation => clock.begun.add(animation));
+  setter('currentTime', (animation, value) => {
+    if (value === null) clock.sought.delete(animation);
+    else clock.sought.set(animation, Number(value));
+  });
   defineGetter(Event.prototype, 'timeStamp', () => clock.now);
   const mark = Performance.prototype.mark;
   define(Performance.prototype, 'mark', function (name, options) {
@@ -111,13 +128,15 @@
   const attachShadow = Element.prototype.attachShadow;
   define(Element.prototype, 'attachShadow', function (...args) {
     const root = attachShadow.apply(this, args);
-    clock.shadowRoots.add(root);
+    clock.addRoot(root);
     return root;
   });
   // Shadow roots that stand in the markup are there without a call.
-  document.addEventListener('DOMContentLoaded', () => {
-    for (const element of document.querySelectorAll('*')) if (element.shadowRoot) clock.shadowRoots.add(element.shadowRoot);
-  });
+  const findRoots = root => {
+    for (const {shadowRoot} of root.querySelectorAll('*'))
+      if (shadowRoot) { clock.addRoot(shadowRoot); findRoots(shadowRoot); }
+  };
+  document.addEventListener('DOMContentLoaded', () => findRoots(document));
 
   // Where the window is depends on how frames are taken.
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
@@ -146,6 +165,37 @@
       return endless(this) ? reading : held(reading);
     });
   }
+  // Bodies that come from outside and end; what a page itself puts into a stream may need its clock.
+  const bodies = new WeakSet();
+  const body = Object.getOwnPropertyDescriptor(Response.prototype, 'body').get;
+  defineGetter(Response.prototype, 'body', function () {
+    const stream = body.call(this);
+    if (stream && this.type !== 'default' && !endless(this)) bodies.add(stream);
+    return stream;
+  });
+  const Stream = ReadableStream.prototype, {getReader, pipeThrough, pipeTo, tee, values} = Stream;
+  const holding = (stream, object, name) => {
+    const read = object[name].bind(object);
+    if (bodies.has(stream)) define(object, name, (...args) => held(read(...args)));
+    return object;
+  };
+  const alike = (stream, others) => {
+    if (bodies.has(stream)) for (const other of others) bodies.add(other);
+    return others;
+  };
+  define(Stream, 'getReader', function (...args) { return holding(this, getReader.apply(this, args), 'read'); });
+  define(Stream, 'pipeThrough', function (...args) { return alike(this, [pipeThrough.apply(this, args)])[0]; });
+  define(Stream, 'tee', function () { return alike(this, tee.call(this)); });
+  define(Stream, 'pipeTo', function (...args) {
+    const piping = pipeTo.apply(this, args);
+    return bodies.has(this) ? held(piping) : piping;
+  });
+  for (const name of ['values', Symbol.asyncIterator])
+    define(Stream, name, function (...args) { return holding(this, values.apply(this, args), 'next'); });
+  for (const name of ['compileStreaming', 'instantiateStreaming']) {
+    const compile = WebAssembly[name];
+    define(WebAssembly, name, (...args) => held(compile(...args)));
+  }
   const send = XMLHttpRequest.prototype.send;
   define(XMLHttpRequest.prototype, 'send', function (...args) {
     const release = clock.hold();
@@ -160,7 +210,8 @@
   defineGetter(HTMLImageElement.prototype, 'src', source.get, function (value) {
     source.set.call(this, value);
     if (this.complete || this.loading === 'lazy') return;
-    const release = clock.hold();
+    const letGo = clock.hold(), release = () => { clock.images.delete(this); letGo(); };
+    clock.images.set(this, release);
     for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
   });
   const createBitmap = window.createImageBitmap.bind(window);

@@ -45,8 +45,7 @@ TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=F
 RGB = ("bgr0",)
 
 KEEP_GRAPH = ("-reinit_filter", "0")
-"""Chromium's PNGs have an alpha channel or not, as it likes: else the picture that the graph holds would be lost when
-that changes. `scale`, which has to be the first filter, takes both."""
+"""Chromium's PNGs have alpha or not; where that changed, a picture was lost. `scale`, the first filter, takes both."""
 
 TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
