@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import asyncrender as ar
-from frames import LOSSLESS, pictures
+from frames import LOSSLESS, LOSSLESS_420, Picture, pictures
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,11 @@ def make_film(path: Path, rate: Fraction) -> None:
     subprocess.run([*argv, *codecs, str(path)], check=True)
 
 
+def number(picture: Picture) -> int:
+    """Which of the film's frames it shows."""
+    return sum(int(picture[20, 20 * bit + 10].mean() > 127) << bit for bit in range(8))
+
+
 def beeps(film: Path) -> list[int]:
     """The first sample of each beep."""
     with av.open(str(film)) as opened:
@@ -67,8 +72,7 @@ async def check(tmp_path: Path, rate: Fraction, chunks: int) -> None:
     assert len(result.chunks) == chunks
     assert result.warnings == ()
     shown = pictures(result.output)
-    numbers = [sum(int(picture[20, 20 * bit + 10].mean() > 127) << bit for bit in range(8)) for picture in shown]
-    assert numbers == list(range(FRAMES))
+    assert [number(picture) for picture in shown] == list(range(FRAMES))
     flashes = [frame for frame, picture in enumerate(shown) if picture[60].mean() > 127]
     assert flashes == list(range(0, FRAMES, BEEP_EVERY))
     heard = beeps(result.output)
@@ -86,3 +90,24 @@ async def test_pictures_and_sound_of_a_film_in_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30000, 1001), Fraction(30), Fraction(60)], ids=str)
 async def test_films_at_any_rate_in_any_number_of_chunks(rate: Fraction, chunks: int, tmp_path: Path) -> None:
     await check(tmp_path, rate, chunks)
+
+
+@pytest.mark.parametrize("when", ["", "data-asyncrender-offset=0.4"])
+async def test_a_film_that_stands_still_at_first_can_be_taken_raw(when: str, tmp_path: Path) -> None:
+    """Nothing that follows then tells that its first frame was drawn."""
+    rate = Fraction(25)
+    make_film(tmp_path / "film.mov", rate)
+    (tmp_path / "scene.html").write_text(f"<body style='margin:0'><video src=film.mov muted {when}></video>")
+    options = ar.RenderOptions(
+        width=160,
+        height=80,
+        fps=rate,
+        frame_count=20,
+        capture="raw",
+        concurrency=1,
+        timeouts=ar.Timeouts(frame=8),
+        video=LOSSLESS_420,
+    )
+    result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", options)
+    shown = [number(picture) for picture in pictures(result.output)]
+    assert shown == [max(0, frame - 10) if when else 0 for frame in range(20)]

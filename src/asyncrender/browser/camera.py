@@ -227,9 +227,9 @@ class Raw(BeginFrame):
         return RECORDED_TICK if self._recorder.on else SMALLEST_TICK
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
-        """Two frames are on their way at the most."""
+        """Two frames are on their way at the most; where the page stands still, no other one tells of the last."""
         await self._move()
-        known = not self._recorder.on or await self._recorder.arrived(all_but=1)
+        known = not self._recorder.on or await self._recorder.arrived(all_but=1 if self._moving else 0)
         if known and meanwhile is not None and self._ticks_known and self._moving:
             meanwhile(milliseconds(self._ticks + self._step))
         await self._frame({})

@@ -43,7 +43,6 @@ TO_LAYOUT = {"mono": "mono|FC=FC+0.5*FL+0.5*FR", "stereo": "stereo|FL=FL+FC|FR=F
 """Out of mono or stereo; a channel that is not there adds nothing."""
 
 RGB = ("bgr0",)
-
 KEEP_GRAPH = ("-reinit_filter", "0")
 """Chromium's PNGs have alpha or not; where that changed, a picture was lost. `scale`, the first filter, takes both."""
 
