@@ -390,3 +390,51 @@ async def test_a_document_that_has_left_its_frame_does_nothing_more(tmp_path: Pa
             await page.picture(frame)
         at_navigation, in_all = await page.page.evaluate("[before, told.length]")
     assert at_navigation == in_all > 0
+
+
+TALL = "<div style='height: %s'></div><p id='end'>end</p><div style='height: 2000px'></div>"
+SCROLLS = {
+    "options": "scrollTo({top: 900, behavior: 'smooth'})",
+    "relative": "scrollBy({top: 900, behavior: 'smooth'})",
+    "an element": "end.scrollIntoView({behavior: 'smooth'})",
+    "by style": "document.documentElement.style.scrollBehavior = 'smooth'; scrollTo(0, 900)",
+    "a property": "document.documentElement.style.scrollBehavior = 'smooth'; document.documentElement.scrollTop = 900",
+    "a link": "document.documentElement.style.scrollBehavior = 'smooth'; location.hash = '#end'",
+}
+
+
+@pytest.mark.parametrize("way", SCROLLS)
+async def test_smooth_scrolling_takes_the_pages_time(way: str, tmp_path: Path) -> None:
+    """900 px take √900 ÷ 60 s, from the first frame that comes after."""
+    text = f"""<!doctype html><body style="margin: 0">{TALL % "900px"}<style>p {{ margin: 0 }}</style><script>
+      let ends = 0;
+      addEventListener('scrollend', () => ends++);
+      setTimeout(() => {{ {SCROLLS[way]} }}, 100);
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture="raw", fps=20) as page:
+        tops = []
+        for frame in range(16):
+            await page.picture(frame)
+            tops.append(await page.page.evaluate("scrollY"))
+        assert await page.page.evaluate("ends") == 1
+    assert tops[:3] == [0, 0, 0]
+    assert tops[12:] == [900] * 4
+    assert tops[7] == pytest.approx(450, abs=1)
+    assert tops == sorted(tops)
+    assert [900 - top for top in tops[12:1:-1]] == pytest.approx(tops[2:13], abs=1)
+
+
+async def test_what_need_not_scroll_smoothly_jumps(tmp_path: Path) -> None:
+    text = f"""<!doctype html><body style="margin: 0">{TALL % "900px"}
+      <div id="box" style="height: 100px; overflow: scroll"><div style="height: 900px"></div></div><script>
+      setTimeout(() => {{ scrollTo(0, 300); box.scrollTo({{top: 500, behavior: 'smooth'}}); }}, 40);
+      setTimeout(() => box.scrollTop = 70, 120);
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        shown = []
+        for frame in range(6):
+            await page.picture(frame)
+            shown.append(await page.page.evaluate("[scrollY, Math.round(box.scrollTop)]"))
+    assert [window for window, _ in shown] == [0, *[300] * 5]
+    assert [box for _, box in shown] == [0, 0, shown[2][1], 70, 70, 70]
+    assert 0 < shown[2][1] < 70

@@ -25,7 +25,7 @@
     const timers = new Map(), windows = new Set(), anchors = new WeakMap();
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
-    const clock = {now: 0, windows, shadowRoots: new Set(), surfaces: false};
+    const clock = {now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), surfaces: false};
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
@@ -227,6 +227,7 @@
         clock.now = time;
         if (seek) await seek();
         pin();
+        for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
         await runFrameCallbacks();
         await runIdleCallbacks();

@@ -12,7 +12,7 @@ from asyncrender.browser.page import ANNOUNCE, Page
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.specs import RenderOptions
 
-SCRIPTS = ("clock.js", "surroundings.js")
+SCRIPTS = ("clock.js", "surroundings.js", "scrolling.js")
 """What runs in every document before its own first script, in this order."""
 
 
