@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -49,3 +50,11 @@ def strike(victims: list[psutil.Process], number: signal.Signals = signal.SIGKIL
     for child in victims:
         with suppress(psutil.NoSuchProcess):  # one that was struck takes others with it
             child.send_signal(number)
+
+
+def make_old_setpriv(folder: Path) -> Path:
+    """A `setpriv` such as BusyBox's, or util-linux' before 2.33; to be put into PATH."""
+    path = folder / "setpriv"
+    path.write_text("#!/bin/sh\necho \"setpriv: unrecognized option '--pdeathsig'\" >&2\nexit 1\n")
+    path.chmod(0o755)
+    return path

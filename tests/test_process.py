@@ -15,7 +15,7 @@ import pytest
 
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.process import Child, find_tool, run, supervise
-from children import ended
+from children import ended, make_old_setpriv
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +139,13 @@ async def test_children_of_a_killed_process_die_with_it(anyio_backend_name: str)
         assert runs(pid)
         parent.kill()
     assert await gone(pid)
+
+
+async def test_a_setpriv_that_knows_no_such_signal_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{make_old_setpriv(tmp_path).parent}:{os.environ['PATH']}")
+    assert await run(["echo", "a"], doing="saying", idle_seconds=PATIENCE_SECONDS, deadline="none") == b"a\n"
 
 
 # ---- pipes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import asyncrender as ar
+from children import make_old_setpriv
 from frames import LOSSLESS, SCENES, digests, frame_seconds, html, left_in, pictures, served, small
 
 one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -195,3 +197,16 @@ async def test_doctor_finds_what_these_tests_use() -> None:
     report = await ar.doctor()
     assert {check.name for check in report.checks} >= {"ffmpeg", "ffprobe", "browser", "capture"}
     assert report.ok
+
+
+@one_loop
+async def test_doctor_says_whether_children_die_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def setpriv() -> ar.DoctorCheck:
+        (check,) = [check for check in (await ar.doctor()).checks if check.name == "setpriv"]
+        return check
+
+    assert (await setpriv()).ok
+    monkeypatch.setenv("PATH", f"{make_old_setpriv(tmp_path).parent}:{os.environ['PATH']}")
+    check = await setpriv()
+    assert not check.ok
+    assert check.found == f"{tmp_path}/setpriv cannot set a parent-death signal: children outlive us if SIGKILL ends us"

@@ -14,7 +14,7 @@ from asyncrender.browser.launch import find_browser
 from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
 from asyncrender.media.probe import encoders, tool_version
-from asyncrender.process import find_tool
+from asyncrender.process import find_tool, sets_death_signal
 from asyncrender.specs import BrowserOptions
 
 LAUNCH_SECONDS = 30.0
@@ -99,6 +99,9 @@ def _parent_death() -> DoctorCheck:
         found = find_tool("setpriv", package="util-linux")
     except MissingTool as error:
         return DoctorCheck(name="setpriv", ok=False, found=error.message, install=error.install)
+    if not sets_death_signal(found):
+        why = f"{found} cannot set a parent-death signal: children outlive us if SIGKILL ends us"
+        return DoctorCheck(name="setpriv", ok=False, found=why, install="sudo apt-get install util-linux")
     return DoctorCheck(name="setpriv", ok=True, found=f"{found}: children die with us, even by SIGKILL")
 
 

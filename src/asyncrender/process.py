@@ -1,14 +1,15 @@
 """Children are born here, and always buried here: the only room that spawns, signals and reaps.
 
 A child runs in a session of its own, so that its whole family can be signalled at once, and dies with us by Linux'
-parent-death signal (`setpriv --pdeathsig`). That signal follows the *thread* that spawned, which is why the fork
-happens in the event loop's own thread and not, as in trio, in a worker that ends after a while. One way for asyncio,
-uvloop and trio alike: a pidfd tells the end, and pipes are read and written when they are ready.
+parent-death signal, where there is a `setpriv` that knows it. That signal follows the *thread* that spawned, which is
+why the fork happens in the event loop's own thread and not, as in trio, in a worker that ends after a while. One way
+for asyncio, uvloop and trio alike: a pidfd tells the end, and pipes are read and written when they are ready.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import shutil
@@ -47,6 +48,9 @@ PIPE_BYTES = 1 << 20
 
 ORPHAN_CHECK = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 """Run once the signal is set: if we died before that, the child has another parent by now, and shall not begin."""
+
+SETPRIV_SECONDS = 5.0
+"""A `setpriv` that takes longer to set a signal does not work. The event loop is held up; it needs some 2 ms."""
 
 POLL_SECONDS = 0.02
 """How often a child is looked at where there is no pidfd (macOS)."""
@@ -356,6 +360,21 @@ def find_tool(name: str, *, package: str) -> str:
     return path
 
 
+@functools.cache
+def sets_death_signal(setpriv: str) -> bool:
+    """Whether this `setpriv` can set a parent-death signal: BusyBox's cannot, nor util-linux' before 2.33."""
+    argv, null = [*_with_death_signal(setpriv), "/bin/sh", "-c", ":"], subprocess.DEVNULL
+    try:
+        tried = subprocess.run(argv, stdin=null, stdout=null, stderr=null, timeout=SETPRIV_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return tried.returncode == 0
+
+
 def _dies_with_us() -> tuple[str, ...]:
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return (setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid())) if setpriv else ()
+    return _with_death_signal(setpriv) if setpriv and sets_death_signal(setpriv) else ()
+
+
+def _with_death_signal(setpriv: str) -> tuple[str, ...]:
+    return (setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid()))
