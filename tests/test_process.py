@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,9 +14,10 @@ import anyio
 import psutil
 import pytest
 
+import seccomp
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.process import Child, find_tool, run, supervise
-from children import ended, make_old_setpriv
+from children import children, ended, make_old_setpriv
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +41,17 @@ async def main():
     async with supervise(["sleep", "600"]) as child:
         print(child.pid, flush=True)
         await anyio.sleep_forever()
+anyio.run(main, backend="{backend}")
+"""
+WAITER = """
+import anyio
+from asyncrender.process import supervise
+async def main():
+    async with supervise(["sh", "-c", "sleep 0.05; exit 7"]) as child:
+        assert await child.wait() == 7
+    async with supervise(["sleep", "600"]) as child:
+        pass
+    assert child.returncode == -15
 anyio.run(main, backend="{backend}")
 """
 
@@ -148,6 +161,13 @@ async def test_a_setpriv_that_knows_no_such_signal_is_done_without(
     assert await run(["echo", "a"], doing="saying", idle_seconds=PATIENCE_SECONDS, deadline="none") == b"a\n"
 
 
+@pytest.mark.skipif(not seccomp.possible, reason="seccomp filters are Linux'")
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+async def test_children_are_waited_for_where_the_kernel_gives_no_pidfds(anyio_backend_name: str, error: int) -> None:
+    argv = seccomp.without("pidfd_open", error, python(WAITER.format(backend=anyio_backend_name)))
+    subprocess.run(argv, check=True, timeout=PATIENCE_SECONDS)
+
+
 # ---- pipes
 
 
@@ -188,6 +208,24 @@ async def test_nothing_stays_open() -> None:
     for _ in range(50):
         async with supervise(["true"], stdin=True, stdout=True) as child:
             await child.wait()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("call", ["pipe", "dup", "pidfd_open"])
+async def test_a_birth_that_fails_leaves_nothing(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If other threads open files meanwhile, any call may be the one too many."""
+    await run(["true"], doing="warming up", idle_seconds=PATIENCE_SECONDS, deadline="none")
+    before = open_files()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, call, fail)
+    with suppress(OSError):
+        async with supervise(SLEEPER, stdin=True, stdout=True):
+            pass
+    monkeypatch.undo()
+    assert not children("sleep")
     assert open_files() == before
 
 

@@ -53,7 +53,7 @@ SETPRIV_SECONDS = 5.0
 """A `setpriv` that takes longer to set a signal does not work. The event loop is held up; it needs some 2 ms."""
 
 POLL_SECONDS = 0.02
-"""How often a child is looked at where there is no pidfd (macOS)."""
+"""How often a child is looked at where there is no pidfd (macOS, Linux before 5.3)."""
 
 _log = get_logger("asyncrender.process")
 
@@ -155,29 +155,34 @@ class Child:
 
     def __init__(self, argv: Sequence[str], *, stdin: bool, stdout: bool, env: Mapping[str, str] | None) -> None:
         self.argv = tuple(argv)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child; has no name to be left behind
-        pipe, null = subprocess.PIPE, subprocess.DEVNULL
-        try:
+        self._waiting = anyio.Lock()
+        self._stdin: Pipe | None = None
+        self._stdout: Pipe | None = None
+        their_stdin = their_stdout = subprocess.DEVNULL
+        # All that can fail comes before the birth: whatever raises, nothing is left to run, or open.
+        with contextlib.ExitStack() as unborn, contextlib.ExitStack() as theirs:
+            self._stderr = unborn.enter_context(tempfile.TemporaryFile())  # has no name to be left behind
+            if stdin:
+                their_stdin, ours = os.pipe()
+                theirs.callback(os.close, their_stdin)
+                self._stdin = unborn.enter_context(contextlib.closing(Pipe(ours)))
+            if stdout:
+                ours, their_stdout = os.pipe()
+                theirs.callback(os.close, their_stdout)
+                self._stdout = unborn.enter_context(contextlib.closing(Pipe(ours)))
             self._popen = subprocess.Popen(
                 [*_dies_with_us(), *argv],
-                stdin=pipe if stdin else null,
-                stdout=pipe if stdout else null,
+                stdin=their_stdin,
+                stdout=their_stdout,
                 stderr=self._stderr,
                 env=env,
-                bufsize=0,
                 start_new_session=True,
             )
-        except BaseException:
-            self._stderr.close()
-            raise
+            unborn.pop_all()
         self.pid = self._popen.pid
-        self._waiting = anyio.Lock()
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else -1
-        self._stdin = Pipe(os.dup(self._popen.stdin.fileno())) if self._popen.stdin else None
-        self._stdout = Pipe(os.dup(self._popen.stdout.fileno())) if self._popen.stdout else None
-        for file in (self._popen.stdin, self._popen.stdout):
-            if file is not None:
-                file.close()
+        self._pidfd = -1
+        with contextlib.suppress(AttributeError, OSError):  # macOS; Linux before 5.3, or a seccomp filter
+            self._pidfd = os.pidfd_open(self.pid)
 
     @property
     def stdin(self) -> Pipe:
@@ -296,7 +301,7 @@ async def run(argv: Sequence[str], *, doing: str, idle_seconds: float, deadline:
 class Stranger:
     """A process that is not our own child, such as a child's child. Only where there are pidfds.
 
-    Raises ProcessLookupError if it is gone already.
+    Raises ProcessLookupError if it is gone already, another OSError if the kernel, or a seccomp filter, has no pidfds.
     """
 
     def __init__(self, pid: int) -> None:

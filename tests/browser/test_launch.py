@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import anyio
 import psutil
 import pytest
 
+import seccomp
 from asyncrender.browser.launch import open_browser
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
 from asyncrender.specs import BrowserOptions
@@ -31,6 +33,14 @@ async def main():
     async with open_browser(BrowserOptions(), capture="beginframe", launch_seconds=60) as browser:
         print(browser.pid, flush=True)
         await anyio.sleep_forever()
+anyio.run(main, backend="{backend}")
+"""
+
+STILL = """
+import anyio, sys
+import asyncrender as ar
+async def main():
+    await ar.still(ar.Html("<body>"), sys.argv[1], ar.RenderOptions(width=64, height=48), frame=0)
 anyio.run(main, backend="{backend}")
 """
 
@@ -145,3 +155,12 @@ async def test_the_browser_of_a_killed_process_dies_with_it(anyio_backend_name: 
         assert len(processes) > 1
         owner.kill()
     assert await all_end(processes)
+
+
+@pytest.mark.skipif(not seccomp.possible, reason="seccomp filters are Linux'")
+async def test_a_browser_is_not_watched_where_the_kernel_gives_no_pidfds(
+    anyio_backend_name: str, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-c", STILL.format(backend=anyio_backend_name), str(tmp_path / "still.png")]
+    subprocess.run(seccomp.without("pidfd_open", errno.EPERM, argv), check=True, timeout=LAUNCH_SECONDS)
+    assert (tmp_path / "still.png").exists()

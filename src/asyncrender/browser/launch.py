@@ -221,7 +221,7 @@ def last_words(child: Child) -> str:
 
 
 async def watch_helpers(browser: Browser) -> None:
-    """From now on, the death of one of Chromium's HELPERS is a BrowserCrashed."""
+    """From now on, the death of one of Chromium's HELPERS is a BrowserCrashed. Only where there are pidfds."""
     if not hasattr(os, "pidfd_open"):
         return
     found = await browser.connection.call("SystemInfo.getProcessInfo")
@@ -232,6 +232,8 @@ async def watch_helpers(browser: Browser) -> None:
                 browser.connection.watch(Stranger(helper["id"]), why)
             except ProcessLookupError:
                 browser.connection.break_off(why)
+            except OSError:  # no pidfds: Linux before 5.3, or a seccomp filter
+                return
 
 
 async def _first_answer(connection: Connection, binary: str, seconds: float) -> dict[str, Any]:
