@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -50,6 +53,24 @@ def strike(victims: list[psutil.Process], number: signal.Signals = signal.SIGKIL
     for child in victims:
         with suppress(psutil.NoSuchProcess):  # one that was struck takes others with it
             child.send_signal(number)
+
+
+@contextmanager
+def forked(work: Callable[[], object] = signal.pause) -> Iterator[int]:
+    """A process as multiprocessing forks it off: it has all that we have, does its work, and ends with the block."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, if there are threads
+        pid = os.fork()
+    if not pid:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def make_old_setpriv(folder: Path) -> Path:

@@ -27,7 +27,7 @@ FLOORS = (
     {"media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry", "locks", "tasks"},
-    {"trace"},
+    {"trace", "forks"},
     {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska"},
     {"specs", "formats"},
     {"errors"},

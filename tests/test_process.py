@@ -17,7 +17,7 @@ import pytest
 import seccomp
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.process import Child, find_tool, run, supervise
-from children import children, ended, make_old_setpriv
+from children import children, ended, forked, make_old_setpriv
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +200,16 @@ async def test_feeding_a_child_that_went_away_is_a_broken_pipe() -> None:
         await child.wait()
         with pytest.raises(BrokenPipeError):
             await child.stdin.send(b"x")
+
+
+async def test_a_child_sees_the_end_of_its_input_though_a_process_was_forked() -> None:
+    async with supervise(["cat"], stdin=True, stdout=True) as child:
+        await child.stdin.send(b"a")
+        assert await child.stdout.receive() == b"a"
+        with forked(), anyio.fail_after(PATIENCE_SECONDS):
+            child.stdin.close()
+            assert await child.stdout.receive() == b""
+            assert await child.wait() == 0
 
 
 async def test_nothing_stays_open() -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocked
 from asyncrender.plan import make_plan
 from asyncrender.specs import RenderOptions, RenderPlan
 from asyncrender.workspace import Workspace, idle
+from children import ended, forked
 from disks import small_disk
 
 HOLDER = """
@@ -27,6 +29,17 @@ with Workspace(RenderPlan.model_validate_json(sys.argv[1]), Path(sys.argv[2])).l
     sys.stdin.read()
 """
 """Holds the lock until its standard input ends."""
+FORKER = """
+import os, signal, sys
+from pathlib import Path
+from asyncrender.specs import RenderPlan
+from asyncrender.workspace import Workspace
+with Workspace(RenderPlan.model_validate_json(sys.argv[1]), Path(sys.argv[2])).lock():
+    if not os.fork():
+        print(os.getpid(), flush=True)
+    signal.pause()
+"""
+"""Holds the lock for good, and has forked a process that goes on without it."""
 
 
 def make(seed: int = 0) -> RenderPlan:
@@ -86,6 +99,28 @@ def test_the_lock_of_a_killed_process_is_free(workspace: Workspace) -> None:
         holder.kill()
         holder.wait()
         with workspace.lock():
+            pass
+
+
+def test_the_lock_of_a_killed_process_is_free_though_one_lives_that_it_has_forked(workspace: Workspace) -> None:
+    argv = [sys.executable, "-c", FORKER, make().model_dump_json(), str(workspace.folder)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        living = psutil.Process(int(holder.stdout.readline()))
+        holder.kill()
+    try:
+        with workspace.lock():
+            assert not ended(living)
+    finally:
+        living.kill()
+
+
+def test_a_forked_process_frees_no_lock_of_ours(workspace: Workspace) -> None:
+    with ExitStack() as held:
+        held.enter_context(workspace.lock())
+        with forked(held.close) as pid:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(OutputLocked), Workspace(make(), workspace.folder).lock():
             pass
 
 

@@ -1,7 +1,7 @@
 """Locks that the kernel frees when their holder dies, and that are really free once they are given back.
 
 A child that another thread has just forked shares every open file with us until its exec; to close a locked file does
-not free it for as long as that takes, so it is unlocked first.
+not free it for as long as that takes, so it is unlocked first. What is forked without an exec keeps no lock (`forks`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from asyncrender.forks import Descriptor
 
-def claim(descriptor: int) -> bool:
+
+def open_lock(path: Path, flags: int) -> Descriptor:
+    """Open a file or folder to lock it. `free` closes it. Raises OSError."""
+    return Descriptor(os.open(path, flags | os.O_CLOEXEC, 0o644))
+
+
+def claim(lock: Descriptor) -> bool:
     """Lock an open file or folder for us alone; False if somebody else holds it. `free` gives it back."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without such locks
@@ -25,22 +32,23 @@ def claim(descriptor: int) -> bool:
     return True
 
 
-def free(descriptor: int) -> None:
-    """Unlock, if it is locked, and close."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+def free(lock: Descriptor) -> None:
+    """Unlock, if it is locked, and close. In a process forked off from us it is closed already, and stays ours."""
+    if lock.fd >= 0:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock.fd, fcntl.LOCK_UN)
+    lock.close()
 
 
 @contextmanager
 def claimed(path: Path, flags: int) -> Iterator[bool]:
     """Hold a lock while the block lasts; False if somebody else holds it. What is not there, nobody holds."""
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC)
+        lock = open_lock(path, flags)
     except OSError:
         yield True
         return
     try:
-        yield claim(descriptor)
+        yield claim(lock)
     finally:
-        free(descriptor)
+        free(lock)

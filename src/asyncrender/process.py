@@ -26,6 +26,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
+from asyncrender.forks import Descriptor
 from asyncrender.log import get_logger
 
 if sys.platform == "win32":
@@ -81,7 +82,7 @@ class Pipe:
     """Our end of a child's pipe. `receive` gives nothing at the end; `send` raises BrokenPipeError if nobody reads."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._end = Descriptor(fd)
         self._waited = False
         """The last `receive` gave others their turn, so that the next one need not."""
         self._room: bytearray | None = None
@@ -104,9 +105,9 @@ class Pipe:
         self._waited = False
         while True:
             try:
-                return memoryview(self._room)[: os.readv(self._fd, [self._room])]
+                return memoryview(self._room)[: os.readv(self._end.fd, [self._room])]
             except BlockingIOError:
-                await anyio.wait_readable(self._fd)
+                await anyio.wait_readable(self._end.fd)
                 self._waited = True
 
     async def send(self, data: bytes | memoryview | FilePart) -> None:
@@ -122,12 +123,12 @@ class Pipe:
             data = bytes(data)
         left = memoryview(data)
         while left := left[self.send_now(left) :]:
-            await anyio.wait_writable(self._fd)
+            await anyio.wait_writable(self._end.fd)
 
     def send_now(self, data: bytes | memoryview) -> int:
         """How many of the bytes there was room for: they are sent. Raises BrokenPipeError."""
         try:
-            return os.write(self._fd, data)
+            return os.write(self._end.fd, data)
         except BlockingIOError:
             return 0
 
@@ -135,19 +136,18 @@ class Pipe:
         at, end = part.at, part.at + part.size
         while at < end:
             try:
-                moved = os.splice(part.fd, self._fd, end - at, offset_src=at)
+                moved = os.splice(part.fd, self._end.fd, end - at, offset_src=at)
             except BlockingIOError:
-                await anyio.wait_writable(self._fd)
+                await anyio.wait_writable(self._end.fd)
                 continue
             if not moved:
                 raise EOFError(f"of {part.size} bytes only {at - part.at} are there")
             at += moved
 
     def close(self) -> None:
-        if self._fd >= 0:
-            anyio.notify_closing(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        if self._end.fd >= 0:
+            anyio.notify_closing(self._end.fd)
+            self._end.close()
 
 
 class Child:
@@ -163,12 +163,12 @@ class Child:
         with contextlib.ExitStack() as unborn, contextlib.ExitStack() as theirs:
             self._stderr = unborn.enter_context(tempfile.TemporaryFile())  # has no name to be left behind
             if stdin:
-                their_stdin, ours = os.pipe()
-                theirs.callback(os.close, their_stdin)
+                end, ours = os.pipe()
+                their_stdin = theirs.enter_context(contextlib.closing(Descriptor(end))).fd
                 self._stdin = unborn.enter_context(contextlib.closing(Pipe(ours)))
             if stdout:
-                ours, their_stdout = os.pipe()
-                theirs.callback(os.close, their_stdout)
+                ours, end = os.pipe()
+                their_stdout = theirs.enter_context(contextlib.closing(Descriptor(end))).fd
                 self._stdout = unborn.enter_context(contextlib.closing(Pipe(ours)))
             self._popen = subprocess.Popen(
                 [*_dies_with_us(), *argv],

@@ -20,6 +20,7 @@ import anyio
 
 from asyncrender import locks
 from asyncrender.errors import DiskFull, OutputError, disk_error
+from asyncrender.forks import Descriptor
 from asyncrender.threads import in_thread
 
 PREFIX = "asyncrender-browser-"
@@ -70,7 +71,7 @@ def sweep(place: Path, *, dry_run: bool = False) -> list[Path]:
     return removed
 
 
-def _make(place: Path) -> tuple[Path, int]:
+def _make(place: Path) -> tuple[Path, Descriptor]:
     try:
         free = shutil.disk_usage(place).free
         if free < LEAST_BYTES:
@@ -79,7 +80,7 @@ def _make(place: Path) -> tuple[Path, int]:
         unnamed = Path(tempfile.mkdtemp(prefix=UNNAMED_PREFIX, dir=place))
     except OSError as error:
         raise disk_error(place, error) from None
-    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    lock = locks.open_lock(unnamed, os.O_RDONLY | os.O_DIRECTORY)
     try:
         locks.claim(lock)  # where that cannot be had, nobody can take the folder for a dead one
         folder = unnamed.with_name(PREFIX + unnamed.name.removeprefix(UNNAMED_PREFIX))
@@ -95,7 +96,7 @@ def _make(place: Path) -> tuple[Path, int]:
 def _claimed(folder: Path) -> Iterator[bool]:
     """Whether the folder is ours and its user dead; nobody else can come to that conclusion while the block lasts."""
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        lock = locks.open_lock(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         yield False
         return
@@ -105,14 +106,14 @@ def _claimed(folder: Path) -> Iterator[bool]:
         locks.free(lock)
 
 
-def _is_dead(folder: Path, lock: int) -> bool:
-    found = os.fstat(lock)
+def _is_dead(folder: Path, lock: Descriptor) -> bool:
+    found = os.fstat(lock.fd)
     if found.st_uid != os.geteuid():
         return False
     if folder.name.startswith(UNNAMED_PREFIX) and time.time() - found.st_mtime < UNNAMED_SECONDS:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

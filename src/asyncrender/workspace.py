@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, disk_error
 from asyncrender.files import Checksums, Stamp, checksum
-from asyncrender.locks import claimed, free
+from asyncrender.forks import Descriptor
+from asyncrender.locks import claimed, free, open_lock
 from asyncrender.plan import chunk_key, differences, is_url
 from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
@@ -110,38 +111,38 @@ class Workspace:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the output for one render. The kernel frees a dead holder's lock. Raises OutputLocked, InvalidOption."""
-        descriptor = self._open_lock(LOCK_NAME, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = self._open_lock(LOCK_NAME, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         finally:
-            free(descriptor)
+            free(lock)
 
     @contextmanager
     def share(self) -> Iterator[None]:
         """Keep the folder, and what is written in it, from being removed; any number may share it."""
-        descriptor = self._open_lock(".", fcntl.LOCK_SH)  # waits for no longer than somebody sweeps
+        lock = self._open_lock(".", fcntl.LOCK_SH)  # waits for no longer than somebody sweeps
         try:
             yield
         finally:
-            free(descriptor)
+            free(lock)
 
-    def _open_lock(self, name: str, kind: int) -> int:
+    def _open_lock(self, name: str, kind: int) -> Descriptor:
         path = self.work / name
         flags = os.O_RDONLY | os.O_DIRECTORY if name == "." else os.O_RDWR | os.O_CREAT
         while True:
             self.prepare()
             try:
-                descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+                lock = open_lock(path, flags)
             except FileNotFoundError:  # the holder before us has just removed the folder
                 continue
             try:
-                fcntl.flock(descriptor, kind)
-                if _same_file(descriptor, path):
-                    return descriptor
+                fcntl.flock(lock.fd, kind)
+                if _same_file(lock, path):
+                    return lock
             except BlockingIOError:
-                os.close(descriptor)
+                lock.close()
                 raise OutputLocked(f"Another render is writing {self.output} right now.") from None
-            free(descriptor)
+            free(lock)
 
     def file(self, chunk: RenderChunk) -> Path:
         return self.folder / chunk.output_file
@@ -351,9 +352,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _same_file(descriptor: int, path: Path) -> bool:
+def _same_file(lock: Descriptor, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(lock.fd), path.stat())
     except FileNotFoundError:
         return False
 
