@@ -126,6 +126,20 @@ async def test_a_grandchild_does_not_outlive_a_child_that_ends_by_itself() -> No
         assert await gone(grandchild)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans are init's")
+@pytest.mark.parametrize("ends_by_itself", [True, False], ids=["ends-by-itself", "is-killed"])
+async def test_orphans_that_become_our_children_do_not_stay_as_zombies(ends_by_itself: bool) -> None:
+    """They do so here (see conftest.py) as with PID 1 of a container."""
+    code = PARENT.replace("time.sleep(600)", "pass") if ends_by_itself else PARENT
+    async with supervise(python(code), stdout=True, grace_seconds=0.05) as child:
+        grandchild = int(await receive_line(child))
+        family = [grandchild, *(process.pid for process in psutil.Process(grandchild).children())]
+        if ends_by_itself:
+            await child.wait()
+            assert not any(map(psutil.pid_exists, family))
+    assert not any(map(psutil.pid_exists, family))
+
+
 async def test_a_child_ends_with_its_block() -> None:
     async with supervise(SLEEPER) as child:
         assert runs(child.pid)

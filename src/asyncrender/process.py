@@ -17,10 +17,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -53,8 +53,11 @@ ORPHAN_CHECK = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 SETPRIV_SECONDS = 5.0
 """A `setpriv` that takes longer to set a signal does not work. The event loop is held up; it needs some 2 ms."""
 
+ORPHAN_SECONDS = 0.5
+"""What is left of a killed family and became ours is waited for so long: it ends within milliseconds, or hangs, too."""
+
 POLL_SECONDS = 0.02
-"""How often a child is looked at where there is no pidfd (macOS, Linux before 5.3)."""
+"""How often a child is looked at where there is no pidfd (macOS, Linux before 5.3), and its orphans anywhere."""
 
 _log = get_logger("asyncrender.process")
 
@@ -180,6 +183,7 @@ class Child:
             )
             unborn.pop_all()
         self.pid = self._popen.pid
+        self._group_reaped = False
         self._pidfd = -1
         with contextlib.suppress(AttributeError, OSError):  # macOS; Linux before 5.3, or a seccomp filter
             self._pidfd = os.pidfd_open(self.pid)
@@ -212,6 +216,9 @@ class Child:
                 await self._ended()
                 self.signal(signal.SIGKILL)  # before reaping: until then nobody else can have this group number
                 self._popen.wait()
+            with anyio.move_on_after(ORPHAN_SECONDS):
+                while not self._orphans_reaped():
+                    await anyio.sleep(POLL_SECONDS)
         return self._popen.returncode
 
     def signal(self, number: signal.Signals) -> None:
@@ -229,6 +236,19 @@ class Child:
 
     def _runs(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def _orphans_reaped(self) -> bool:
+        """Reap those of the child's group who have become our own children, for we are PID 1 or a subreaper.
+
+        Whether none is left. Then nobody is asked for again: the group's number may be another one's.
+        """
+        while not self._group_reaped:
+            try:
+                if not os.waitpid(-self.pid, os.WNOHANG)[0]:
+                    return False
+            except ChildProcessError:
+                self._group_reaped = True
+        return True
 
     async def bury(self, grace_seconds: float) -> None:
         """TERM, a short grace, KILL, reaped, pipes closed; also when cancelled meanwhile."""
@@ -249,6 +269,10 @@ class Child:
                 self._popen.wait(REAP_SECONDS)
         if self._popen.returncode is None:
             _log.error("a killed process does not end", pid=self.pid, argv=self.argv)
+        else:
+            until = time.monotonic() + REAP_SECONDS
+            while not self._orphans_reaped() and time.monotonic() < until:
+                time.sleep(POLL_SECONDS)
         for pipe in (self._stdin, self._stdout):
             if pipe is not None:
                 pipe.close()
@@ -322,32 +346,6 @@ class Stranger:
             anyio.notify_closing(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-
-
-def memory_of_all() -> dict[str, int]:
-    """Bytes that this process and all its children, and theirs, use, by the programs' names. Linux; {} elsewhere.
-
-    Proportional set size: memory that several share is counted once.
-    """
-    parents: dict[int, tuple[int, str]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            name, _, rest = entry.read_text(errors="replace").partition("(")[2].rpartition(")")
-            parents[int(entry.parent.name)] = (int(rest.split()[1]), name)
-    used: dict[str, int] = {}
-    for pid, (_, name) in parents.items():
-        with contextlib.suppress(OSError, StopIteration):
-            if _descends(pid, os.getpid(), parents):
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                kilobytes = next(line.split()[1] for line in lines if line.startswith("Pss:"))
-                used[name] = used.get(name, 0) + (int(kilobytes) << 10)
-    return used
-
-
-def _descends(pid: int, ancestor: int, parents: Mapping[int, tuple[int, str]]) -> bool:
-    while pid != ancestor and pid in parents:
-        pid = parents[pid][0]
-    return pid == ancestor
 
 
 async def check_exit(child: Child, doing: str) -> None:

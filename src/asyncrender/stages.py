@@ -17,11 +17,12 @@ from typing import TypeVar
 
 import anyio
 
-from asyncrender import process, scratch
+from asyncrender import scratch
 from asyncrender.errors import ChunkDamaged, InvalidOption
 from asyncrender.log import get_logger
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
+from asyncrender.memory import memory_of_all
 from asyncrender.plan import is_url, replan
 from asyncrender.progress import (
     ChunkResult,
@@ -117,7 +118,7 @@ async def traced(board: Board, file: Path | None, title: str) -> AsyncIterator[N
 
 async def _watch_memory(board: Board) -> None:
     while True:
-        used = await in_thread(process.memory_of_all)
+        used = await in_thread(memory_of_all)
         megabytes = {name: round(used_bytes / 2**20, 1) for name, used_bytes in used.items()}
         board.emit(Reading("memory, MB", megabytes, time.monotonic()))
         await anyio.sleep(MEMORY_SECONDS)

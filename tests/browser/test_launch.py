@@ -91,6 +91,7 @@ async def test_a_killed_browser_is_a_crash_with_a_name() -> None:
         await closed.wait()
         with pytest.raises(BrowserCrashed, match=r"went away during Browser\.getVersion"):
             await browser.connection.call("Browser.getVersion")
+    assert [process for process in processes if psutil.pid_exists(process.pid)] == [], "orphans of ours, and zombies"
     assert await all_end(processes)
     assert left_behind() == []
 

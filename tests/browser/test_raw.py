@@ -22,8 +22,9 @@ from asyncrender.browser.capture import open_capture
 from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, Recorder, Written
 from asyncrender.chunk import MOST_REPEATS
 from asyncrender.errors import CaptureUnavailable, InvalidOption
+from asyncrender.memory import memory_of_all
 from asyncrender.plan import complete, scene_url
-from asyncrender.process import FilePart, memory_of_all
+from asyncrender.process import FilePart
 from asyncrender.resolve import _unfit_for_raw
 from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
 from frames import html as answer_html
