@@ -9,6 +9,7 @@ import time
 import anyio
 import pytest
 
+import asyncrender as ar
 from asyncrender.threads import Stopped, in_thread, pause_point
 
 PATIENCE_SECONDS = 30
@@ -38,6 +39,28 @@ async def test_the_result_and_the_error_come_back() -> None:
     assert await in_thread(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 / 0)
+
+
+@pytest.mark.anyio
+async def test_the_hosts_threads_may_all_be_waiting_for_us() -> None:
+    done = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(int(anyio.to_thread.current_default_thread_limiter().total_tokens)):
+            tasks.start_soon(anyio.to_thread.run_sync, done.wait)
+        await anyio.wait_all_tasks_blocked()
+        try:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert await in_thread(lambda: 7) == 7
+                with pytest.raises(ar.InvalidOption):
+                    await ar.probe("no such file")
+        finally:
+            done.set()
+
+
+def test_each_event_loop_has_threads_of_its_own() -> None:
+    for _ in range(2):
+        for backend in ("asyncio", "trio"):
+            assert anyio.run(in_thread, lambda: 7, backend=backend) == 7
 
 
 @pytest.mark.anyio

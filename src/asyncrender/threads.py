@@ -13,12 +13,17 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.005
 """How often a caller that was cancelled looks whether its thread has ended."""
 
+MOST_THREADS = 40
+"""At a time, in one event loop; as many as anyio gives to all its users together."""
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asyncrender_limiter")
 _job: ContextVar[_Job | None] = ContextVar("asyncrender_thread", default=None)
 
 
@@ -70,7 +75,7 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
     """
     job = _Job(work, stoppable=stoppable)
     try:
-        result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable)
+        result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable, limiter=_own_limiter())
     except BaseException:
         job.stop()
         if surely and not job.began:
@@ -78,6 +83,16 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
         await job.ended()
         raise
     return result  # type: ignore[return-value]
+
+
+def _own_limiter() -> anyio.CapacityLimiter:
+    """Not anyio's: the host program's threads may have taken all of that, and be waiting for us."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(MOST_THREADS)
+        _limiter.set(limiter)
+        return limiter
 
 
 def pause_point() -> None:

@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 from pydantic import PlainSerializer
 
 from asyncrender import process
 from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError, ToolFailed
 from asyncrender.media import graphs
 from asyncrender.specs import Model, Rate, write_fraction
+from asyncrender.threads import in_thread
 
 IDLE_SECONDS = 60.0
 """ffprobe reads a header in milliseconds; a minute is a dead disk or network."""
@@ -97,7 +98,7 @@ async def probe(
     knows, ToolStalled after `idle_seconds` without a sign of life, MissingTool.
     """
     file = fspath(path)
-    if not await anyio.Path(file).is_file():
+    if not await in_thread(Path(file).is_file):
         raise InvalidOption("path", file, "there is no such file")
     found = json.loads(await _ffprobe(file, "-of", "json", "-show_format", "-show_streams", idle_seconds=idle_seconds))
     streams = found.get("streams", [])
