@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import seccomp
 from asyncrender.errors import DiskFull, InvalidOption, OutputError, OutputLocked
 from asyncrender.plan import make_plan
 from asyncrender.specs import RenderOptions, RenderPlan
@@ -40,6 +43,20 @@ with Workspace(RenderPlan.model_validate_json(sys.argv[1]), Path(sys.argv[2])).l
     signal.pause()
 """
 """Holds the lock for good, and has forked a process that goes on without it."""
+LOCKER = """
+import os, sys
+from pathlib import Path
+from asyncrender.specs import RenderPlan
+from asyncrender.workspace import Workspace, idle
+workspace = Workspace(RenderPlan.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+before = os.listdir("/proc/self/fd")
+with workspace.lock(), workspace.share(), idle(workspace.work) as unused:
+    assert unused
+workspace.sweep("nothing")
+workspace.remove_if_empty()
+assert os.listdir("/proc/self/fd") == before
+"""
+"""Takes every lock there is, and gives it back."""
 
 
 def make(seed: int = 0) -> RenderPlan:
@@ -129,6 +146,14 @@ def test_a_lock_whose_folder_was_removed_meanwhile_is_taken_anew(workspace: Work
         workspace.remove_if_empty()
         with Workspace(make(), workspace.folder).lock():
             assert names(workspace.work) == {"lock"}
+
+
+@pytest.mark.skipif(not seccomp.possible, reason="seccomp filters are Linux'")
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_where_there_are_no_locks_it_goes_without(tmp_path: Path, error: int) -> None:
+    argv = [sys.executable, "-c", LOCKER, make().model_dump_json(), str(tmp_path)]
+    subprocess.run(seccomp.without("flock", error, argv), check=True)
+    assert names(tmp_path) == set()
 
 
 @contextmanager
@@ -264,6 +289,39 @@ def test_what_cannot_be_published_leaves_the_old_output(workspace: Workspace) ->
 
 def test_two_writers_never_share_a_part(workspace: Workspace) -> None:
     assert len({workspace.part(workspace.output) for _ in range(100)}) == 100
+
+
+@pytest.fixture
+def fail_folders(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the file system one that answers so if a folder shall be synced."""
+    sync = os.fsync
+
+    def begin(error: int) -> None:
+        def fail(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(error, os.strerror(error))
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fail)
+
+    return begin
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOTSUP, errno.EBADF], ids=errno.errorcode.get)
+def test_what_is_renamed_is_there_though_its_folder_cannot_be_synced(
+    workspace: Workspace, fail_folders: Callable[[int], None], error: int
+) -> None:
+    workspace.prepare()
+    fail_folders(error)
+    finish(workspace)
+    assert workspace.finished(make().chunks[0]) is not None
+
+
+def test_a_folder_that_fails_to_be_synced_is_said(workspace: Workspace, fail_folders: Callable[[int], None]) -> None:
+    workspace.prepare()
+    fail_folders(errno.EIO)
+    with pytest.raises(OutputError):
+        finish(workspace)
 
 
 # ---- tidying

@@ -21,14 +21,22 @@ def open_lock(path: Path, flags: int) -> Descriptor:
     return Descriptor(os.open(path, flags | os.O_CLOEXEC, 0o644))
 
 
+def take(lock: Descriptor, kind: int) -> None:
+    """Lock it, as flock(2) says; a file system without such locks has to do without. Raises BlockingIOError."""
+    try:
+        fcntl.flock(lock.fd, kind)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
+
+
 def claim(lock: Descriptor) -> bool:
     """Lock an open file or folder for us alone; False if somebody else holds it. `free` gives it back."""
     try:
-        fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without such locks
-        return True
     return True
 
 

@@ -10,6 +10,7 @@ whoever renders single chunks shares the folder's own lock, so that nobody remov
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, disk_error
 from asyncrender.files import Checksums, Stamp, checksum
 from asyncrender.forks import Descriptor
-from asyncrender.locks import claimed, free, open_lock
+from asyncrender.locks import claimed, free, open_lock, take
 from asyncrender.plan import chunk_key, differences, is_url
 from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
@@ -37,6 +38,10 @@ Kept = Literal["nothing", "ours", "any"]
 
 SHOWN_REASONS = 3
 """Of a scene or of options that changed in many places."""
+
+
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""What file systems say that do not sync folders, such as some network shares; what was renamed is renamed."""
 
 
 class Sidecar(BaseModel):
@@ -135,14 +140,17 @@ class Workspace:
                 lock = open_lock(path, flags)
             except FileNotFoundError:  # the holder before us has just removed the folder
                 continue
+            held = False
             try:
-                fcntl.flock(lock.fd, kind)
-                if _same_file(lock, path):
-                    return lock
+                take(lock, kind)
+                held = _same_file(lock, path)
             except BlockingIOError:
-                lock.close()
                 raise OutputLocked(f"Another render is writing {self.output} right now.") from None
-            free(lock)
+            finally:
+                if not held:
+                    free(lock)
+            if held:
+                return lock
 
     def file(self, chunk: RenderChunk) -> Path:
         return self.folder / chunk.output_file
@@ -326,7 +334,7 @@ def replace(part: Path, path: Path) -> None:
     try:
         _sync(part)
         part.replace(path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     except OSError as error:
         raise disk_error(path, error) from None
 
@@ -350,6 +358,14 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
 
 
 def _same_file(lock: Descriptor, path: Path) -> bool:
