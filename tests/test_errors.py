@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from asyncrender import errors
+from asyncrender.browser.connection import CallFailed
 from asyncrender.errors import (
     AsyncRenderError,
     BrowserCrashed,
@@ -25,6 +30,8 @@ from asyncrender.errors import (
     ToolStalled,
     single_error,
 )
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AsyncRenderError)]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +93,58 @@ def test_the_first_failure_is_reported_and_ours_before_strangers() -> None:
 
 def test_the_tree_is_drawn_whole() -> None:
     drawn = errors.__doc__ or ""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AsyncRenderError)]
-    assert [kind.__name__ for kind in kinds if f" {kind.__name__} " not in drawn.replace("\n", " ")] == []
+    assert [kind.__name__ for kind in KINDS if f" {kind.__name__} " not in drawn.replace("\n", " ")] == []
     assert errors.__all__ == sorted(errors.__all__)
-    assert {kind.__name__ for kind in kinds} <= set(errors.__all__)
+    assert {kind.__name__ for kind in KINDS} <= set(errors.__all__)
 
 
-@pytest.mark.parametrize("error", [InvalidPlan("no"), ChunkDamaged("short").at(chunk=3)], ids=str)
-def test_plain_errors_travel_between_processes(error: AsyncRenderError) -> None:
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again)) == (type(error), str(error))
+HOW_MADE: dict[type[AsyncRenderError], Callable[[], AsyncRenderError]] = {
+    InvalidOption: lambda: InvalidOption("video.crf", 99, "0 to 51"),
+    SceneNotFound: lambda: SceneNotFound("scene", "a.html", "there is no such file"),
+    MissingTool: lambda: MissingTool("ffmpeg", "sudo apt-get install ffmpeg", "looked in PATH"),
+    PageThrew: lambda: PageThrew("Error: no", "p.html"),
+    PageNotReady: lambda: PageNotReady("p.html", waiting_for=["a.png"], seconds=60, deadline="timeouts.ready"),
+    BrowserLaunchFailed: lambda: BrowserLaunchFailed("It did not start.", stderr="no display"),
+    BrowserCrashed: lambda: crashed(),
+    ToolFailed: lambda: ToolFailed(["ffmpeg", "-i"], returncode=-9, stderr="bad", doing="encoding"),
+    CallFailed: lambda: CallFailed("Page.navigate", -32000, "no such target"),
+}
+"""All others are made of their message."""
+
+
+def crashed() -> BrowserCrashed:
+    error = BrowserCrashed("It went away.", stderr="out of memory")
+    error.ended(-9)
+    return error
+
+
+def made(kind: type[AsyncRenderError]) -> AsyncRenderError:
+    error = HOW_MADE.get(kind, lambda: kind("words"))().at(chunk=3, frame=70)
+    error.add_note("of a friend")
+    return error
+
+
+def same(error: BaseException, other: BaseException) -> bool:
+    return (type(error), str(error), error.args, vars(error)) == (type(other), str(other), other.args, vars(other))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, CallFailed], ids=lambda kind: kind.__name__)
+def test_an_error_can_be_copied_and_travel_between_processes(kind: type[AsyncRenderError]) -> None:
+    error = made(kind)
+    again = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in (*again, copy.copy(error), copy.deepcopy(error)):
+        assert same(error, other)
+        assert (other.exit_code, other.transient) == (error.exit_code, error.transient)
+
+
+def fail(kind: type[AsyncRenderError]) -> None:
+    raise made(kind) from OSError("of the system")
+
+
+def test_a_pool_of_processes_outlives_an_error() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for kind in (SceneNotFound, PageNotReady):
+            with pytest.raises(kind) as caught:
+                pool.submit(fail, kind).result()
+            assert same(caught.value, made(kind))
+        assert pool.submit(abs, -1).result() == 1

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AsyncRenderError",
@@ -82,6 +83,10 @@ class AsyncRenderError(Exception):
     def __str__(self) -> str:
         place = [f"chunk {self.chunk}"] * (self.chunk is not None) + [f"frame {self.frame}"] * (self.frame is not None)
         return f"{', '.join(place)}: {self.message}" if place else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, and sent to other processes, by what it knows: most kinds are not made of `args`, their message."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class InvalidOption(AsyncRenderError, ValueError):
