@@ -7,6 +7,8 @@ import http.server
 import io
 import json
 import statistics
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import av
 import numpy as np
 import psutil
 import pytest
+import structlog
 from PIL import Image
 
 import asyncrender as ar
@@ -26,6 +29,7 @@ from asyncrender.memory import memory_of_all
 from asyncrender.plan import complete, scene_url
 from asyncrender.process import FilePart
 from asyncrender.resolve import _unfit_for_raw
+from disks import small_disk
 from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
 from frames import html as answer_html
 
@@ -287,6 +291,41 @@ async def test_a_page_that_forbids_it_is_rendered_without(tmp_path: Path) -> Non
         assert "cannot be recorded" in " ".join(resolved.environment.notes)
         with pytest.raises(CaptureUnavailable, match="cannot be recorded"):
             await film(url, tmp_path / "out.mkv", capture="raw", frame_count=2)
+
+
+@pytest.fixture
+def small_tmpdir(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary files go to a disk of 60 MB, of which Chromium uses 36, where this machine lets us mount one."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        with small_disk(folder, "size=60m") as possible:
+            if not possible:
+                pytest.skip("mounting is not permitted here")
+            monkeypatch.setattr(tempfile, "tempdir", str(folder))
+            yield
+    finally:
+        folder.rmdir()
+
+
+async def test_a_render_whose_frames_find_no_room_goes_on_without_raw(small_tmpdir: None, tmp_path: Path) -> None:
+    page = """<script>const show = () => { const {frame} = window.asyncrender;
+      document.documentElement.style.background = `rgb(${frame * 10} 0 0)`; requestAnimationFrame(show); };
+      requestAnimationFrame(show);</script>"""
+    options = small(video=LOSSLESS_420, width=1920, height=1080, frame_count=16)
+    with structlog.testing.capture_logs() as said:
+        result = await ar.render(ar.Html(page), tmp_path / "out.mkv", options)
+    assert {chunk.capture for chunk in result.chunks} == {"beginframe"}
+    (warning,) = [one for one in said if one["log_level"] == "warning"]
+    assert warning["event"] == "all frames are taken by BeginFrame instead"
+    assert "cannot be recorded: Failed to execute 'write'" in warning["reason"]
+    assert "No space available" in warning["reason"]
+
+
+async def test_frames_that_cannot_find_room_are_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncrender.browser.recorder.SLOTS", 1 << 40)
+    with pytest.raises(CaptureUnavailable, match=rf"only \d+ MB are free in {tempfile.gettempdir()}, .*TMPDIR"):
+        async with open_capture(complete(small(capture="raw"), "x.mkv"), scene_url(ar.Html(""), "/"), tmp_path):
+            pass
 
 
 class _Page:

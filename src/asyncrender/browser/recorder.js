@@ -19,10 +19,12 @@
     const source = createObjectURL(new Blob([config.writer], {type: 'text/javascript'}));
     const worker = new Worker(source);
     const opened = new Promise((resolve, reject) => {
-      worker.onerror = event => reject(new Error(event.message));
+      // Once it has opened, nobody hears of a rejection.
+      const fail = failed => { reject(new Error(failed)); tell(JSON.stringify({failed})); };
+      worker.onerror = event => fail(event.message);
       worker.onmessage = ({data}) => {
         if (data.opened) resolve();
-        else if (data.failed) reject(new Error(data.failed));
+        else if (data.failed) fail(data.failed);
         else tell(JSON.stringify(data));
       };
     });

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -208,9 +209,20 @@ class Recorder:
         raise CaptureUnavailable(f"{self._page.label} cannot be recorded: its file is not in the browser's profile")
 
 
+def _check_space(page: Page, options: RenderOptions, profile: Path) -> None:
+    """Raise CaptureUnavailable if the file surely finds no room. Of small disks Chromium uses a part only, and says so
+    once it is used up.
+    """
+    needed, free = SLOTS * (options.width or 0) * (options.height or 0) * 3 // 2, shutil.disk_usage(profile).free
+    if free < needed:
+        room = f"only {free >> 20} MB are free in {profile.parent}, and its frames take {needed >> 20} MB there"
+        raise CaptureUnavailable(f"{page.label} cannot be recorded: {room} (TMPDIR names another place)")
+
+
 @asynccontextmanager
 async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) -> AsyncIterator[Recorder]:
-    """Prepare a tab, in which nothing is loaded yet, for its recording."""
+    """Prepare a tab, in which nothing is loaded yet, for its recording. Raises CaptureUnavailable."""
+    _check_space(page, options, profile)
     recorder = Recorder(page, profile, options, mark=secrets.token_hex(16))
     page.look_at_image = recorder.look_at_image
     page.bind(WRITTEN, recorder.written)
