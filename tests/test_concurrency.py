@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,9 +87,8 @@ SEEK = "window.asyncrender.seek = time => { document.body.style.opacity = time %
 @pytest.mark.anyio
 async def test_a_seekable_page_gets_a_raw_worker_for_each_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is one is asked only if it, or a script of its own, speaks of it, and if the film is long enough."""
-    room = sys.modules["asyncrender.resolve"]  # the package's attribute of that name is the function
-    monkeypatch.setattr(room, "_cores", lambda: 2)
-    monkeypatch.setattr(room, "_memory", lambda: PLENTY)
+    monkeypatch.setattr("asyncrender.machine.cores", lambda: 2)
+    monkeypatch.setattr("asyncrender.machine.free_memory", lambda: PLENTY)
     (tmp_path / "own.js").write_text(SEEK)
     os.mkfifo(tmp_path / "pipe.js")
     pages = {

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 
+from asyncrender import machine
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
 from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
@@ -120,8 +121,9 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         options, look, probed = await _look(options, url, probed, wished)
         options = with_meta(options, split_meta(look.meta))
     options = complete(options, name)
-    workers, preroll, whys = await _choose_workers(options, url, markup, look)
-    threads = wished_threads or choose_threads(_cores(), workers)
+    cores = machine.cores()
+    workers, preroll, whys = await _choose_workers(options, url, markup, look, cores=cores)
+    threads = wished_threads or choose_threads(cores, workers)
     chunk_frames = choose_chunk_frames(options, workers)
     environment = Environment(
         asyncrender=version("asyncrender"),
@@ -342,10 +344,10 @@ def longest_preroll(options: RenderOptions, workers: int) -> int:
 
 
 async def _choose_workers(
-    options: RenderOptions, url: str, markup: str | None, look: PageLook | None
+    options: RenderOptions, url: str, markup: str | None, look: PageLook | None, *, cores: int
 ) -> tuple[int, Preroll, tuple[str, str]]:
     """How many workers, how they get to their first frame, and why. Where it is worth it the page is loaded to ask."""
-    choose = partial(choose_concurrency, options, _cores(), _memory())
+    choose = partial(choose_concurrency, options, cores, machine.free_memory())
     if options.preroll != "auto":
         workers, why = choose(jumps=options.preroll == "never")
         return workers, options.preroll, (why, f"preroll={options.preroll!r} was asked for")
@@ -360,16 +362,3 @@ async def _choose_workers(
             return most, "never", (why_most, why_preroll)
         why_preroll = "earlier frames are lived through: the page is not seekable, or plays media"
     return workers, "always", (why, why_preroll)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> int:
-    """Bytes that programs may still take."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
