@@ -402,6 +402,17 @@ def test_other_ways_to_show_progress(scene: Path, tmp_path: Path, mode: str) -> 
     assert ("render" in done.stderr) == (mode == "bar")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_error_is_no_obstacle(scene: Path, tmp_path: Path, closed: str) -> None:
+    output = tmp_path / "out.mp4"
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    done = subprocess.run([*shell, *ASYNCRENDER, "render", str(scene), "-o", str(output)], check=False)
+    assert done.returncode == 0
+    assert json.loads(run("probe", output, "--json").stdout)["video"][0]["frames"] == 12
+    done = subprocess.run([*shell, *ASYNCRENDER, "render", "nowhere.html", "-o", str(output)], check=False)
+    assert done.returncode == 2
+
+
 # ---- signals
 
 

@@ -30,6 +30,8 @@ from asyncrender.errors import single_error
 from asyncrender.flags import FLAGS, PLAN_FORM, STILL_FLAGS, Flag, explain, read_options, read_plan
 from asyncrender.resolve import anchored
 
+STANDARD_ERROR = 2
+
 SHOW_CURSOR = b"\x1b[?25h"
 """DECTCEM: a bar that is killed would leave the terminal without a cursor."""
 
@@ -192,7 +194,7 @@ async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, t
         async for number in signals:
             if received:  # told twice: at once, tidy or not; the children die with us
                 if sys.stderr.isatty():
-                    os.write(2, SHOW_CURSOR)
+                    os.write(STANDARD_ERROR, SHOW_CURSOR)
                 os._exit(128 + number)
             received.append(number)
             scope.cancel()
@@ -353,8 +355,18 @@ def _root(
     """Turns a moving web page into a video file."""
 
 
+def fill_closed_streams() -> None:
+    """Let closed standard streams (`2>&-`) lead nowhere: the next file to be opened would get their number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(STANDARD_ERROR, "w", errors="replace", closefd=False)
+
+
 def main() -> None:
     """The console script."""
+    fill_closed_streams()
     app()
 
 
