@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -67,6 +68,20 @@ def script(folder: Path, text: str) -> BrowserOptions:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return BrowserOptions(executable=str(path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere limits of others cannot be read")
+async def test_a_browser_leaves_no_core_file() -> None:
+    before = _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if not hard:
+        pytest.skip("here no process may leave one")
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        async with open_browser(BrowserOptions(), capture="beginframe", launch_seconds=LAUNCH_SECONDS) as browser:
+            limits = psutil.Process(browser.pid).rlimit(resource.RLIMIT_CORE)  # its children inherit them
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert limits == (0, 0)
 
 
 @pytest.mark.parametrize("capture", ["beginframe", "screenshot"])

@@ -106,7 +106,8 @@ RAW_SWITCHES = (
 """A page may share its own tab without anybody being asked (content/browser/.../fake_media_stream_ui_factory.cc)."""
 
 # fds 3 and 4 are the DevTools pipe; the shell redirects, then becomes Chromium: same pid, no wrapper process.
-PIPE_SHELL = ("/bin/sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
+# A page that eats all memory would leave a core file as large as that.
+PIPE_SHELL = ("/bin/sh", "-c", 'ulimit -c 0; exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh")
 
 SMALL_SHM_BYTES = 1 << 29
 """Containers give /dev/shm 64 MB, in which a few 4K surfaces do not fit; with less than this Chromium uses files."""
