@@ -26,7 +26,7 @@ FLOORS = (
     {"media.ffmpeg"},
     {"media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
     {"browser.connection", "files", "scratch"},
-    {"process", "threads", "retry", "locks", "tasks", "memory", "machine"},
+    {"process", "threads", "retry", "locks", "tasks", "machine"},
     {"trace", "forks"},
     {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska"},
     {"specs", "formats"},

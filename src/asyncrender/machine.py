@@ -1,4 +1,5 @@
-"""What this machine has for us: cores and memory, or as much of them as the container we may be in is allowed.
+"""What this machine has for us: cores and memory, or as much of them as the container we may be in is allowed; and how
+much memory we take.
 
 A container is a control group of Linux, of version 1 or 2. What cannot be read there is no limit. This room does not
 know what the cores and the memory are for.
@@ -6,10 +7,11 @@ know what the cores and the memory are for.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
@@ -43,6 +45,26 @@ def free_memory(root: Path = ROOT) -> int:
     whole = int(available[1]) << 10 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     rests = [rest for group in _groups("memory", root) if (rest := _rest(group)) is not None]
     return max(0, min([whole, *rests]))
+
+
+def memory_of_all() -> dict[str, int]:
+    """Bytes that this process and all its children, and theirs, use, by the programs' names. Linux; {} elsewhere.
+
+    Proportional set size: memory that several share is counted once.
+    """
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = entry.read_text(errors="replace").partition("(")[2].rpartition(")")
+            parents[int(entry.parent.name)] = (int(rest.split()[1]), name)
+    used: dict[str, int] = {}
+    for pid, (_, name) in parents.items():
+        with contextlib.suppress(OSError, StopIteration):
+            if _descends(pid, os.getpid(), parents):
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                kilobytes = next(line.split()[1] for line in lines if line.startswith("Pss:"))
+                used[name] = used.get(name, 0) + (int(kilobytes) << 10)
+    return used
 
 
 def _share(group: Path) -> float | None:
@@ -81,3 +103,9 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def _descends(pid: int, ancestor: int, parents: Mapping[int, tuple[int, str]]) -> bool:
+    while pid != ancestor and pid in parents:
+        pid = parents[pid][0]
+    return pid == ancestor

@@ -20,9 +20,9 @@ import anyio
 from asyncrender import scratch
 from asyncrender.errors import ChunkDamaged, InvalidOption
 from asyncrender.log import get_logger
+from asyncrender.machine import memory_of_all
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
-from asyncrender.memory import memory_of_all
 from asyncrender.plan import is_url, replan
 from asyncrender.progress import (
     ChunkResult,

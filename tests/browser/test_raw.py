@@ -25,7 +25,7 @@ from asyncrender.browser.capture import open_capture
 from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, Recorder, Written
 from asyncrender.chunk import MOST_REPEATS
 from asyncrender.errors import CaptureUnavailable, InvalidOption
-from asyncrender.memory import memory_of_all
+from asyncrender.machine import memory_of_all
 from asyncrender.plan import complete, scene_url
 from asyncrender.process import FilePart
 from asyncrender.resolve import _unfit_for_raw
