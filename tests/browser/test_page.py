@@ -438,3 +438,35 @@ async def test_what_need_not_scroll_smoothly_jumps(tmp_path: Path) -> None:
     assert [window for window, _ in shown] == [0, *[300] * 5]
     assert [box for _, box in shown] == [0, 0, shown[2][1], 70, 70, 70]
     assert 0 < shown[2][1] < 70
+
+
+@pytest.mark.parametrize(
+    ("inner", "warned"),
+    [
+        ("<animate attributeName='x' to='9' dur='1s'/>", True),
+        ("<style>@keyframes m { to { x: 9px } } rect { animation: m 1s }</style>", True),
+        ("", False),
+    ],
+)
+async def test_an_svg_image_that_moves_is_told_of(inner: str, warned: bool, tmp_path: Path) -> None:
+    size = "width='90' height='90'"
+    (tmp_path / "image.svg").write_text(
+        f"<svg xmlns='http://www.w3.org/2000/svg' {size}><rect {size}>{inner}</rect></svg>"
+    )
+    text = "<img src='image.svg'><p style='background: url(image.svg)'>"
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        await page.picture(0)
+        assert [warning.startswith("http://scene.localhost/image.svg moves") for warning in page.page.warnings] == (
+            [True] if warned else []
+        )
+
+
+async def test_a_frame_of_nobodys_origin_gets_the_scenes_files(tmp_path: Path) -> None:
+    (tmp_path / "child.js").write_text("parent.postMessage('came', '*')")
+    (tmp_path / "child.html").write_text("<script src='child.js'></script>")
+    text = """<iframe sandbox="allow-scripts" src="child.html"></iframe>
+      <script>onmessage = event => found = event.data</script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        await page.picture(0)
+        assert await page.page.evaluate("found") == "came"
+        assert page.page.warnings == []

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 
 from asyncrender.browser import images
-from asyncrender.browser.page import CONTROL, Page
+from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.browser.recorder import RawPicture, Recorder
 from asyncrender.errors import BrowserStalled
 
@@ -297,6 +297,11 @@ class Screenshot:
 
     def renew(self) -> None:
         pass
+
+    def look_at_image(self, address: str, data: bytes) -> None:
+        if images.moves(data):
+            shown = address[:URL_SHOWN_CHARS]
+            self._page.warn(f"{shown} moves by the wall clock, if it moves, where frames come by screenshots")
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         pass

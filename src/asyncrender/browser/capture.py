@@ -117,7 +117,9 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
     assert options.fps is not None
     match options.capture:
         case "screenshot":
-            return Screenshot(page)
+            screenshot = Screenshot(page)
+            page.look_at_image = screenshot.look_at_image
+            return screenshot
         case "raw":
             opening = open_recorder(page, options, profile=browser.profile)
             return Raw(page, await stack.enter_async_context(opening))

@@ -5,8 +5,14 @@ Sources: the specifications of GIF89a, WebP (RIFF container), PNG (acTL, third e
 
 from __future__ import annotations
 
-STILL_TYPES = ("image/jpeg", "image/svg+xml", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon")
+import re
+
+STILL_TYPES = ("image/jpeg", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon")
 """Media types that need no look. (Browsers find out what an image of an unknown type is, so such may move.)"""
+
+SVG = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<")
+SVG_MOTION = re.compile(rb"<(animate|set)\b|@keyframes\b|\banimation\b|\btransition\b", re.IGNORECASE)
+"""SMIL, CSS. Scripts do not run in images."""
 
 HEAD_BYTES = 64
 """WebP and AVIF tell in their first boxes."""
@@ -22,3 +28,8 @@ def moves(data: bytes) -> bool:
     if data.startswith(b"\x89PNG"):
         return b"acTL" in data[: max(0, data.find(b"IDAT"))]
     return b"avis" in head
+
+
+def svg_moves(data: bytes) -> bool:
+    """Whether it is an SVG image with an animation."""
+    return bool(SVG.match(data) and SVG_MOTION.search(data))

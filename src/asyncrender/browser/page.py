@@ -55,6 +55,8 @@ LEFT = "the page left for another document"
 EVALUATION = {"awaitPromise": True, "returnByValue": True}
 """Of DevTools' Runtime.evaluate: the JSON value, awaited if it is a promise."""
 
+MOVING_SVG = "moves by the wall clock, as all SVG images do; as <svg> in the page, or by <object>, it would be exact"
+
 STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
 """Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
 
@@ -322,11 +324,9 @@ class Page:
                 self._refused = f"HTTP {response['status']} {response.get('statusText', '')}".strip()
         elif response["status"] >= 400:
             self.warn(f"{response['url']} is missing: HTTP {response['status']}")
-        if self.look_at_image and event["type"] == "Image" and response["mimeType"] not in images.STILL_TYPES:
+        if event["type"] == "Image" and response["mimeType"] not in images.STILL_TYPES:
             self._images[event["requestId"]] = response["url"]
             self._pending.setdefault(event["requestId"], _Request(response["url"], event["loaderId"]))
-        if response.get("mimeType") == "image/gif" and self._options.capture == "screenshot":
-            self.warn(f"{response['url']} moves by the wall clock, if it moves, where frames come by screenshots")
         if response.get("mimeType") == "text/event-stream":
             self._request_ends(event["requestId"])
         elif event["type"] == "Fetch" and (request := self._pending.get(event["requestId"])):
@@ -340,12 +340,14 @@ class Page:
 
     async def _look(self, request: str, address: str) -> None:
         """The request counts as pending until then."""
-        assert self.look_at_image is not None
         try:
             with contextlib.suppress(CallFailed, BrowserCrashed):  # the document has left
                 body = await self.call("Network.getResponseBody", {"requestId": request})
                 data = base64.b64decode(body["body"]) if body["base64Encoded"] else body["body"].encode()
-                self.look_at_image(address, data)
+                if images.svg_moves(data):
+                    self.warn(f"{address[:URL_SHOWN_CHARS]} {MOVING_SVG}")
+                elif self.look_at_image is not None:
+                    self.look_at_image(address, data)
         finally:
             self._request_ends(request)
 

@@ -45,7 +45,14 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     await page.call("Runtime.addBinding", {"name": ANNOUNCE})
     await page.call("Animation.setPlaybackRate", {"playbackRate": 0})
     if server is not None:
-        cookie = {"url": ORIGIN, "name": COOKIE, "value": server.secret, "httpOnly": True, "sameSite": "Lax"}
+        cookie = {
+            "url": ORIGIN,
+            "name": COOKIE,
+            "value": server.secret,
+            "httpOnly": True,
+            "sameSite": "None",
+            "secure": True,
+        }
         await page.call("Network.setCookie", cookie)
     config = _config(options)
     for script in SCRIPTS:
