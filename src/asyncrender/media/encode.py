@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from asyncrender import process
-from asyncrender.media import ffmpeg, graphs, matroska
+from asyncrender.media import codecs, ffmpeg, graphs, matroska
 from asyncrender.specs import RenderOptions
 
 DEADLINE = "timeouts.encode"
@@ -69,6 +69,6 @@ async def open_encoder(options: RenderOptions, output: Path, *, muxer: str) -> A
     `options` are complete (`plan.complete`), `muxer` is ffmpeg's name of the container. Leaving the block without
     `finish()` ends ffmpeg at once; what it left of `output` is the caller's to remove. Raises MissingTool.
     """
-    argv = graphs.encode_argv(options, ffmpeg=ffmpeg.find(), muxer=muxer, output=str(output))
+    argv = codecs.encode_argv(options, ffmpeg=ffmpeg.find(), muxer=muxer, output=str(output))
     async with process.supervise(argv, stdin=True) as child:
         yield Encoder(child, options, f"encoding {output.name}")
