@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 
 import anyio
@@ -67,7 +68,7 @@ async def test_every_codec_joins(tmp_path: Path, codec: str, name: str) -> None:
 
 
 async def test_many_small_chunks_do_not_drift(tmp_path: Path) -> None:
-    """A seam of the concat demuxer is up to half a microsecond off; at 90 kHz some twenty of them are a tick."""
+    """Counted by itself, a seam of the concat demuxer is up to half a microsecond off: so many add up to a tick."""
     one = film_plan("out.mp4", fps="59.94", frame_count=2)
     await encode_chunks(one, tmp_path)
     plan = film_plan("out.mp4", fps="59.94", frame_count=400, concurrency=200)
@@ -76,6 +77,29 @@ async def test_many_small_chunks_do_not_drift(tmp_path: Path) -> None:
     file = await joined(plan, tmp_path)
     ticks = 1 / (plan.options.fps * (await probe(file)).video[0].time_base)
     assert await frame_times(file) == [frame * ticks for frame in range(400)]
+
+
+@pytest.mark.parametrize(("codec", "fps"), [("libx264", "24"), ("libx265", "59.94")])
+async def test_chunks_of_a_few_frames_join_however_they_are_cut(tmp_path: Path, codec: str, fps: str) -> None:
+    """One or two frames have no B-frames, and none is decoded before it is shown; of three the first is, by two."""
+    made = {"fps": fps, "concurrency": 1, "video": VideoOptions(codec=codec)}
+    cuts = {}
+    for total, longest in product(range(1, 10), range(1, 5)):
+        plan = film_plan("out.mp4", frame_count=total, chunk_frames=longest, **made)
+        cuts[tuple(chunk.frame_count for chunk in plan.chunks)] = plan
+    files = {}
+    for frames in {frames for cut in cuts for frames in cut}:
+        one = film_plan("out.mp4", frame_count=frames, **made)
+        await encode_chunks(one, tmp_path / f"of{frames}")
+        files[frames] = tmp_path / f"of{frames}" / one.chunks[0].output_file
+    for cut, plan in cuts.items():
+        if len(set(cut)) > 1:
+            folder = tmp_path / "-".join(map(str, cut))
+            (folder / plan.work_folder).mkdir(parents=True)
+            for chunk in plan.chunks:
+                (folder / chunk.output_file).hardlink_to(files[chunk.frame_count])
+            shown = [number_of(picture) for picture in decode_pictures(await joined(plan, folder))]
+            assert shown == [frame for frames in cut for frame in range(frames)]
 
 
 async def test_every_chunk_can_be_entered_at_its_first_frame(tmp_path: Path) -> None:

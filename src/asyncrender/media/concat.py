@@ -46,7 +46,7 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
     part, script, sound = (joined.with_name(f"{joined.name}{more}.part") for more in ("", ".txt", ".s16le"))
     try:
         heard = await _join_sound(plan, folder, script, sound)
-        _write_script(script, folder, plan.chunks)
+        _write_script(script, plan, folder, plan.chunks)
         await _join(plan, script, sound if heard else None, part, on_progress)
         await _check(plan, part)
         part.replace(joined)
@@ -60,8 +60,9 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
         sound.unlink(missing_ok=True)
 
 
-def _write_script(script: Path, folder: Path, chunks: Sequence[RenderChunk]) -> None:
-    write_text(script, graphs.concat_script([str((folder / chunk.output_file).absolute()) for chunk in chunks]))
+def _write_script(script: Path, plan: RenderPlan, folder: Path, chunks: Sequence[RenderChunk]) -> None:
+    files = [(str((folder / chunk.output_file).absolute()), chunk.frame_count) for chunk in chunks]
+    write_text(script, graphs.concat_script(files, graphs.rate(plan.options)))
 
 
 async def _join(
@@ -98,7 +99,7 @@ async def _join_sound(plan: RenderPlan, folder: Path, script: Path, sound: Path)
         size = sum(soundgraph.chunk_bytes(chunk) for chunk in chunks)
         try:
             if heard:
-                _write_script(script, folder, chunks)
+                _write_script(script, plan, folder, chunks)
                 await _extract(plan, script, piece, chunks, size)
             await in_thread(partial(_append, sound, piece if heard else None, size), stoppable=True)
         finally:

@@ -22,6 +22,8 @@ QUIET = ("-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats")
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 """Twice a second a line on standard output: progress, and a sign of life."""
 
+MICROSECONDS = 1_000_000
+
 LEAST_TIME_SCALE = 10_000
 """Ticks per second below which players round oddly; ffmpeg's own mov muxer has the same bound."""
 
@@ -57,9 +59,18 @@ def image_argv(settings: Sequence[str], *, ffmpeg: str, source: str) -> list[str
     return [ffmpeg, *QUIET, "-i", local(source), "-frames:v", "1", *settings, "-f", "image2pipe", "pipe:1"]
 
 
-def concat_script(files: Sequence[str]) -> str:
-    """The concat demuxer's list (https://ffmpeg.org/ffmpeg-formats.html#concat-1) of local files, in order."""
-    return "ffconcat version 1.0\n" + "".join(f"file {quote(local(file))}\n" for file in files)
+def concat_script(files: Sequence[tuple[str, int]], fps: Fraction) -> str:
+    """The concat demuxer's list (https://ffmpeg.org/ffmpeg-formats.html#concat-1) of local (file, frames), in order.
+
+    It counts in whole microseconds. These lengths add up to the right place of each file, where its own would drift.
+    """
+    lines, frame, begin = ["ffconcat version 1.0"], 0, 0
+    for file, frames in files:
+        frame += frames
+        end = round(frame * MICROSECONDS / fps)
+        lines += [f"file {quote(local(file))}", f"duration {end - begin}us"]
+        begin = end
+    return "\n".join(lines) + "\n"
 
 
 def concat_argv(
@@ -67,13 +78,13 @@ def concat_argv(
 ) -> list[str]:
     """Chunks become one file, streams copied; `sound` is their joined bare PCM.
 
-    The concat demuxer counts the chunks' lengths in microseconds and so drifts; frames are put back on their grid by
-    number. Within a packet pts - dts is free of that drift.
+    Each packet is a frame of time to decode; when it is shown is put back on the grid, off which it is by a microsecond
+    or two. The first chunk's head start does for all: no other has more frames. (One of two has no B-frames, and none.)
     """
     fps = rate(options)
     frame = f"(1/({fps.numerator}/{fps.denominator}*TB))"
     dts = f"STARTDTS+round(N*{frame})"
-    pts = f"STARTDTS+round((N+round((PTS-DTS)/{frame}))*{frame})"
+    pts = f"STARTPTS+round(round((PTS-STARTPTS)/{frame})*{frame})"
     return [
         *(ffmpeg, *QUIET, "-y", *PROGRESS, "-f", "concat", "-safe", "0", "-i", local(script)),
         *([] if sound is None else bare_pcm(options.audio, sound)),
