@@ -28,6 +28,8 @@ COLORS = {
     "black": (0, 0, 0),
 }
 
+EXACT = VideoOptions(codec="ffv1")
+
 
 def options(name: str = "out.mp4", **more: Any) -> RenderOptions:
     return film_plan(name, **{"frame_count": 12, **more}).chunks[0].options
@@ -72,6 +74,23 @@ async def test_colours_come_back(tmp_path: Path, codec: str, name: str) -> None:
     decoded = decode_pictures(chunk)
     for color, picture in zip(COLORS.values(), decoded, strict=True):
         assert np.abs(picture[8:-8, 8:-8].astype(int) - color).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "better", "worse"),
+    [("libvpx", "out.webm", 0, 4), ("libvpx", "out.webm", 4, 40), ("libsvtav1", "out.mp4", 0, 20)],
+)
+async def test_the_crf_says_how_good_and_how_large(
+    tmp_path: Path, codec: str, name: str, better: float, worse: float
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (60, SIZE[0] * SIZE[1] * 3 // 2), np.uint8)
+    files = []
+    for video in (VideoOptions(codec=codec, crf=better), VideoOptions(codec=codec, crf=worse), EXACT):
+        chunk = options("out.mkv" if video is EXACT else name, capture="raw", video=video)
+        files.append(await encode(tmp_path / f"{len(files)}.part", chunk, [picture.tobytes() for picture in noise]))
+    good, bad, exact = [np.array(decode_pictures(file), float) for file in files]
+    assert files[0].stat().st_size > 1.1 * files[1].stat().st_size
+    assert np.square(good - exact).mean() < 0.5 * np.square(bad - exact).mean()
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr0"])

@@ -19,6 +19,15 @@ TO_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd
 FROM_RAW = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
 """Chromium converts with the matrix of BT.601 (libyuv's ARGBToI420), whatever it says. A tenth of TO_BT709's time."""
 
+UNBOUNDED = {
+    "libvpx": ("-qmin", "0", "-b:v", "1000M", "-bufsize", "1000M"),
+    "libvpx-vp9": ("-b:v", "0"),
+    "libaom-av1": ("-b:v", "0"),
+}
+"""Without it they keep to their default bit rate and take crf for a lower bound. VP8 takes 0 for that default, too, and
+no crf below 4 without qmin. White noise at 1080p60 does not reach its bound (measured); the usual buffer, of six
+seconds, would not fit an int in bits."""
+
 
 def encode_argv(options: RenderOptions, *, ffmpeg: str, muxer: str, output: str) -> list[str]:
     """Pictures on standard input (see `media.matroska`) become one chunk: a closed run of frames on an exact time base.
@@ -59,9 +68,7 @@ def _quality(video: VideoOptions) -> list[str]:
         return [*preset, "-b:v", video.bitrate]
     if video.crf is None:
         return preset
-    # Without it libvpx and libaom keep to their default bit rate and take crf for a lower bound.
-    unbounded = ["-b:v", "0"] if video.codec in {"libvpx", "libvpx-vp9", "libaom-av1"} else []
-    return [*preset, "-crf", graphs.decimal(video.crf), *unbounded]
+    return [*preset, "-crf", graphs.decimal(video.crf), *UNBOUNDED.get(video.codec, ())]
 
 
 def _codec_settings(video: VideoOptions, interval: int) -> list[str]:
@@ -84,7 +91,8 @@ def _codec_settings(video: VideoOptions, interval: int) -> list[str]:
         case "libaom-av1":
             return [*group, "-cpu-used", "6", "-row-mt", "1", "-threads", threads]
         case "libsvtav1":
-            return [*group, "-svtav1-params", f"lp={threads}"]
+            best = ":crf=0" if video.crf is not None and round(video.crf) == 0 else ""  # ffmpeg takes -crf 0 for unset
+            return [*group, "-svtav1-params", f"lp={threads}{best}"]
         case "ffv1":
             return ["-g", "1", "-level", "3", "-slices", "4", "-slicecrc", "1", "-threads", threads]
         case _:
