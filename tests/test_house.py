@@ -28,7 +28,7 @@ FLOORS = (
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry", "locks", "tasks", "machine"},
     {"trace", "forks"},
-    {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska"},
+    {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska", "media.packets"},
     {"specs", "formats"},
     {"errors"},
 )
@@ -48,6 +48,7 @@ PURE = {
     "media.film",
     "media.graphs",
     "media.matroska",
+    "media.packets",
 }
 PURE |= {"browser.images", "media.soundgraph"}
 IMPURE_IMPORTS = {"anyio", "asyncio", "os", "random", "socket", "structlog", "subprocess", "tempfile", "time", "trio"}

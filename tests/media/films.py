@@ -20,6 +20,9 @@ from asyncrender.specs import RenderOptions, RenderPlan
 
 SIZE = (64, 64)
 
+NO_LENGTH = ("-c:a", "libmp3lame", "-q:a", "2", "-write_xing", "0")
+"""An MP3 whose header does not say how long it is."""
+
 
 def png(color: tuple[int, int, int], *, alpha: bool = False) -> bytes:
     """`alpha`: with an alpha channel, which says that nothing is transparent."""
@@ -73,6 +76,13 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 48_000) -> Path:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(np.round(channels.T * 32767).astype("<i2").tobytes())
+    return path
+
+
+def unstated(path: Path, *more: str) -> Path:
+    """A second of noise, three of a tone: by the bit rate of its beginning, a file that says no more is far shorter."""
+    source = "anoisesrc=d=1:a=0.9:r=44100[noise];sine=440:d=3:r=44100[tone];[noise][tone]concat=n=2:v=0:a=1"
+    ffmpeg("-f", "lavfi", "-i", source, *more, f"file:{path}")
     return path
 
 

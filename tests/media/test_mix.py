@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import decode_sound, film_plan, make_joined, sine, write_wav
+from films import NO_LENGTH, decode_sound, film_plan, make_joined, sine, unstated, write_wav
 
 from asyncrender.errors import ChunkDamaged, InvalidOption, ToolFailed
 from asyncrender.media.mix import mix
@@ -164,6 +164,13 @@ async def test_a_fade_out_ends_with_the_track_where_that_comes_first(tmp_path: P
     ]
     assert sound[round(1.25 * 48_000)] == pytest.approx(0.4, abs=0.001)
     assert not sound[72_000:].any()
+
+
+async def test_a_track_fades_at_its_end_though_its_header_does_not_say_where_that_is(tmp_path: Path) -> None:
+    path = str(unstated(tmp_path / "music.mp3", *NO_LENGTH))
+    sound = decode_sound(await mixed(tmp_path, AudioTrack(path=path, fade_out=Fraction(1)), frame_count=150))
+    levels = [np.abs(sound[0][begin : begin + 4800]).max() for begin in (48_000 * 2, 168_000 - 2400)]
+    assert levels[1] / levels[0] == pytest.approx(0.59, abs=0.05)
 
 
 async def test_146_tracks_are_mixed_and_each_is_heard_in_its_place(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from films import ffmpeg, sine, write_wav
+from films import NO_LENGTH, ffmpeg, png, sine, unstated, write_wav
 
 from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError
+from asyncrender.media.decode import read_film
 from asyncrender.media.probe import MediaInfo, check_frames, encoders, probe, release, tool_version
 from asyncrender.process import find_tool
 
@@ -61,6 +62,34 @@ async def test_a_single_frame(tmp_path: Path) -> None:
 async def test_a_sound_alone(tmp_path: Path) -> None:
     info = await probe(write_wav(tmp_path / "sound.wav", sine(0.5), 44_100), count_frames=True)
     assert (info.video, info.audio[0].codec, info.audio[0].sample_rate) == ((), "pcm_s16le", 44_100)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("a.mp3", NO_LENGTH), ("a.aac", ("-b:a", "192k")), ("a.ogg", ()), ("a.flac", ()), ("a.opus", ())]
+)
+async def test_sound_is_as_long_as_it_is_heard(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
+    file = unstated(tmp_path / name, *how)
+    heard = 4 if name in {"a.ogg", "a.flac", "a.opus"} else pytest.approx(4.02, abs=0.03)  # what the encoder adds
+    info = await probe(file)
+    assert info.duration == heard
+    assert info.audio[0].duration == heard
+    assert float((await read_film(file, idle_seconds=10)).duration) == heard
+
+
+async def test_chained_streams_of_sound_are_as_long_as_all_of_them(tmp_path: Path) -> None:
+    one, more, chain = tmp_path / "one.ogg", tmp_path / "more.ogg", tmp_path / "chain.ogg"
+    unstated(one)
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1.5:r=44100", str(more))
+    chain.write_bytes(one.read_bytes() + more.read_bytes())
+    assert (await probe(chain)).duration == 5.5
+    assert (await read_film(chain, idle_seconds=10)).duration == Fraction("5.5")
+
+
+async def test_a_cover_is_no_film(tmp_path: Path) -> None:
+    cover, plain, file = tmp_path / "cover.png", unstated(tmp_path / "plain.mp3", *NO_LENGTH), tmp_path / "a.mp3"
+    cover.write_bytes(png((1, 2, 3)))
+    ffmpeg("-i", str(plain), "-i", str(cover), "-map", "0", "-map", "1", "-c", "copy", "-write_xing", "0", str(file))
+    assert (await probe(file)).duration == pytest.approx(4.02, abs=0.03)
 
 
 async def test_what_is_no_media_file(tmp_path: Path) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from films import decode_pictures, decode_sound, encode_chunks, ffmpeg, film_plan, number_of, sine, write_wav
+from films import (
+    NO_LENGTH,
+    decode_pictures,
+    decode_sound,
+    encode_chunks,
+    ffmpeg,
+    film_plan,
+    number_of,
+    sine,
+    unstated,
+    write_wav,
+)
 
 import asyncrender as ar
 from asyncrender.errors import ChunkDamaged, MediaError
@@ -247,6 +258,15 @@ async def test_fades_belong_to_the_composition_not_to_the_chunk(tmp_path: Path) 
     short = write_wav(tmp_path / "short.wav", np.full(RATE, 0.8))
     sound = (await heard(plan, [segment(short, 0.2, fade_out=0.5)], tmp_path))[:, 0] * LSB
     assert [round(float(sound[round(second * RATE)]), 2) for second in (0.3, 0.95, 1.1)] == [0.8, 0.4, 0.16]
+
+
+async def test_an_element_fades_at_its_end_though_its_header_does_not_say_where_that_is(tmp_path: Path) -> None:
+    file = unstated(tmp_path / "music.mp3", *NO_LENGTH)
+    plan = film_plan("out.mp4", frame_count=135)
+    faded = (await heard(plan, [segment(file, fade_out=1)], tmp_path))[:, 0].astype(float)
+    whole = (await heard(plan, [segment(file)], tmp_path))[:, 0].astype(float)
+    assert np.array_equal(faded[: 48_000 * 3], whole[: 48_000 * 3])
+    assert np.abs(faded[165_600:170_400]).max() / np.abs(whole[165_600:170_400]).max() == pytest.approx(0.59, abs=0.05)
 
 
 async def test_an_element_that_goes_on_does_not_fade_in_again(tmp_path: Path) -> None:

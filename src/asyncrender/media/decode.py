@@ -14,7 +14,7 @@ import anyio
 
 from asyncrender import process
 from asyncrender.errors import MediaError
-from asyncrender.media import ffmpeg, graphs
+from asyncrender.media import ffmpeg, graphs, packets
 from asyncrender.media.film import ONLY, Film, FragmentReader, decode_argv, make_film
 
 DEADLINE = "timeouts.request"
@@ -38,8 +38,7 @@ async def read_film(path: Path, *, idle_seconds: float) -> Film:
     pictures = [stream for stream in pictures if not stream.get("disposition", {}).get("attached_pic")]
     if not pictures and not any(stream.get("codec_type") == "audio" for stream in streams):
         raise MediaError(f"{path} holds neither pictures nor sound")
-    packets = "packet=pts,dts,duration,flags"
-    wanted = ("-select_streams", f"{pictures[0]['index'] if pictures else 'a:0'}", "-show_entries", packets)
+    wanted = ("-select_streams", f"{pictures[0]['index'] if pictures else 'a:0'}", "-show_entries", packets.ENTRIES)
     lines = (await _ffprobe(path, *wanted, "-of", "csv=p=0", idle=idle_seconds)).decode().split()
     stream = pictures[0] if pictures else next(one for one in streams if one.get("codec_type") == "audio")
     return make_film(path, form, stream, [line.split(",") for line in lines], pictures=bool(pictures))

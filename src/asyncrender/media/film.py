@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncrender.errors import MediaError
 from asyncrender.media import graphs
+from asyncrender.media.packets import UNSTATED, sound_seconds
 
 COARSEST_ROUNDING_SECONDS = Fraction(1, 2000)
 """Half a millisecond: Matroska's rounding. Coarser clocks (AVI) count whole frames, and round nothing."""
@@ -214,6 +215,8 @@ def make_film(
     end = (ticks[-1] + (kept[-1][1] or step) - zero) * base
     said = Fraction(form["duration"]) if form.get("duration", "N/A") != "N/A" else Fraction(0)
     duration = end if abs(end - said) < Fraction(1, 500) or not said else max(said, end)
+    if not pictures and form.get("format_name") in UNSTATED:
+        duration = sound_seconds(packets, base)
     grid = _grid(stream, ticks, base) if pictures else None
     times = [
         ((ticks[0] - zero) * base + number * grid) if grid else (tick - zero) * base

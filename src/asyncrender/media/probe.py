@@ -14,7 +14,7 @@ from pydantic import PlainSerializer
 
 from asyncrender import process
 from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError, ToolFailed
-from asyncrender.media import graphs
+from asyncrender.media import graphs, packets
 from asyncrender.specs import Model, Rate, write_fraction
 from asyncrender.threads import in_thread
 
@@ -94,6 +94,7 @@ async def probe(
 ) -> MediaInfo:
     """What a media file is. `count_frames` reads it whole: exact `frames` and `constant_frame_rate` of the first video.
 
+    So is sound in a container that may not say its length (`packets.UNSTATED`), to count it.
     Raises InvalidOption if there is no such file, MediaError with ffprobe's last words if it is none that ffprobe
     knows, ToolStalled after `idle_seconds` without a sign of life, MissingTool.
     """
@@ -101,11 +102,12 @@ async def probe(
     if not await in_thread(Path(file).is_file):
         raise InvalidOption("path", file, "there is no such file")
     found = json.loads(await _ffprobe(file, "-of", "json", "-show_format", "-show_streams", idle_seconds=idle_seconds))
-    streams = found.get("streams", [])
+    form, streams = found["format"], found.get("streams", [])
+    if form["format_name"] in packets.UNSTATED:
+        await _count_sound(file, form, streams, idle_seconds)
     video = [_video(stream) for stream in streams if stream.get("codec_type") == "video" and stream.get("width")]
     if count_frames and video:
         video[0] = _counted(video[0], await frame_times(file, idle_seconds=idle_seconds))
-    form = found["format"]
     return MediaInfo(
         container=form["format_name"],
         duration=_number(form, "duration"),
@@ -190,6 +192,19 @@ async def _ffprobe(file: str, *arguments: str, idle_seconds: float) -> bytes:
         if error.returncode < 0:
             raise
         raise MediaError(f"{file} cannot be read as a media file. ffprobe's last words: {error.stderr}") from error
+
+
+async def _count_sound(file: str, form: dict[str, Any], streams: list[dict[str, Any]], idle_seconds: float) -> None:
+    """Put down how long the first sound is, and with it the file, unless that is a film. (A cover is no film.)"""
+    sound = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
+    if sound is None:
+        return
+    wanted = ("-select_streams", str(sound["index"]), "-show_entries", packets.ENTRIES, "-of", "csv=p=0")
+    lines = (await _ffprobe(file, *wanted, idle_seconds=idle_seconds)).decode().split()
+    seconds = packets.sound_seconds([line.split(",") for line in lines], Fraction(sound["time_base"]))
+    sound["duration"] = round(float(seconds), 6)
+    if not any(one.get("width") and not one["disposition"]["attached_pic"] for one in streams):
+        form["duration"] = sound["duration"]
 
 
 def _counted(video: VideoStream, times: list[int]) -> VideoStream:

@@ -28,7 +28,7 @@ LOOP_MARGIN_SECONDS = 1
 """A resampler looks a few samples ahead: so far before the end of a loop it makes no difference that it is one."""
 
 SURELY_OVER_SECONDS = 60
-"""After the end that a file's header tells, it is not opened any more. (Of an MP3 without an index it is a guess.)"""
+"""After the end that a file's header tells, it is not opened any more. (Some headers are wrong.)"""
 
 CONTAINERS = frozenset({"aac", "flac", "matroska", "mov", "mp3", "ogg", "wav"})
 """The demuxers of what a browser plays. Play lists are not among them: they could name any file of the disk."""
@@ -57,7 +57,7 @@ class SoundSource:
     lead: int = 0
     """Samples of silence, at its own rate, before its sound begins."""
     seconds: Fraction | None = None
-    """How long the media lasts by its header, pictures included; None where that is unknown."""
+    """How long the media lasts, pictures included; None where that is unknown."""
     round_samples: int | None = None
     """One round of a loop, at its own rate; None: all the sound there is."""
 
