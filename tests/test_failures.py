@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -206,6 +208,20 @@ async def test_wrong_options_name_themselves(case: str, output: Path) -> None:
 async def test_ffmpeg_is_not_installed(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(output.parent))
     await fails(SCENES / "css.html", output, ar.MissingTool, "ffprobe", "apt-get install ffmpeg")
+
+
+async def test_ffmpeg_is_too_old(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "old" / "ffmpeg"
+    old.parent.mkdir()
+    says = "ffmpeg version 4.2.2-static Copyright (c) 2000-2019 the FFmpeg developers"
+    old.write_text(f'#!/bin/sh\n[ "$2" = -version ] && echo "{says}" && exit\nexec {shutil.which("ffmpeg")} "$@"\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(old.parent), prepend=os.pathsep)
+    words = ("ffmpeg 5.1 or later", f"{old} is 4.2.2-static", "apt-get install ffmpeg")
+    await fails(SCENES / "css.html", output, ar.MissingTool, *words)
+    report = await ar.doctor()
+    assert not report.ok
+    assert all(word in report.checks[0].found for word in words)
 
 
 async def test_with_fresh_nothing_is_left_of_a_failure(output: Path) -> None:

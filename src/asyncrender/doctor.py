@@ -13,7 +13,7 @@ from asyncrender import formats
 from asyncrender.browser.launch import find_browser
 from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
-from asyncrender.media.probe import encoders, tool_version
+from asyncrender.media.probe import encoders, fit_version
 from asyncrender.process import find_tool, sets_death_signal
 from asyncrender.specs import BrowserOptions
 
@@ -70,7 +70,7 @@ async def _check(name: str, look: Callable[[], Awaitable[str]]) -> DoctorCheck:
 
 async def _ffmpeg() -> str:
     path = find_tool("ffmpeg", package="ffmpeg")
-    return f"{path} {await tool_version(path)}"
+    return f"{path} {await fit_version(path)}"
 
 
 async def _ffprobe() -> str:

@@ -4,7 +4,7 @@ AsyncRenderError
 ├── InvalidOption          an option is wrong; nothing was started                          (exit code 2)
 │   └── SceneNotFound      the page is not there: no such file, HTTP 404, refused           (exit code 2)
 ├── InvalidPlan            a plan is not one, or would write outside its work folder        (exit code 2)
-├── MissingTool            ffmpeg or the browser is not installed; says how to install it
+├── MissingTool            ffmpeg or the browser is not installed, or too old; says how to install it
 ├── PageError              the page's own fault
 │   ├── PageThrew          an uncaught error or rejection, with the page's stack
 │   ├── PageNotReady       a deadline passed before the page was ready; names what it waits for
@@ -110,7 +110,7 @@ class InvalidPlan(AsyncRenderError, ValueError):
 
 
 class MissingTool(AsyncRenderError):
-    """A program is not installed. `tool` is its name, `install` a command that installs it on Debian."""
+    """A program is not installed, or is too old. `tool` is its name, `install` a command that installs it on Debian."""
 
     def __init__(self, tool: str, install: str, looked: str) -> None:
         super().__init__(f"{tool} was not found ({looked}). Install it with: {install}")

@@ -25,7 +25,7 @@ from asyncrender import machine
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
 from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
 from asyncrender.log import get_logger
-from asyncrender.media.probe import encoders, probe, tool_version
+from asyncrender.media.probe import encoders, fit_version, probe
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output, unfit_for_raw
 from asyncrender.process import find_tool
 from asyncrender.retry import retried
@@ -103,7 +103,7 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     ffmpeg = find_tool("ffmpeg", package="ffmpeg")
     async with open_task_group() as tasks:
         tasks.start_soon(_check_encoders, options, name, ffmpeg)
-        ffmpeg_version = await tool_version(ffmpeg)
+        ffmpeg_version = await fit_version(ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
     wished = None if options.capture == "auto" else options.capture
     wished_threads = options.video.threads

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer
 
 from asyncrender import process
-from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError, ToolFailed
+from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError, MissingTool, ToolFailed
 from asyncrender.media import graphs, packets
 from asyncrender.specs import Model, Rate, write_fraction
 from asyncrender.threads import in_thread
@@ -23,6 +23,9 @@ IDLE_SECONDS = 60.0
 
 NEWEST = (1000, 0)
 """Release of a version such as N-112233-gabcdef: built from the newest sources."""
+
+LEAST_FFMPEG = (5, 1)
+"""The first release that knows -fps_mode and -ch_layout."""
 
 DEADLINE = "probe's idle_seconds"
 
@@ -94,7 +97,7 @@ async def probe(
 ) -> MediaInfo:
     """What a media file is. `count_frames` reads it whole: exact `frames` and `constant_frame_rate` of the first video.
 
-    So is sound in a container that may not say its length (`packets.UNSTATED`), to count it.
+    Sound in a container that may not say how long it is (`packets.UNSTATED`) is read whole, too.
     Raises InvalidOption if there is no such file, MediaError with ffprobe's last words if it is none that ffprobe
     knows, ToolStalled after `idle_seconds` without a sign of life, MissingTool.
     """
@@ -125,6 +128,15 @@ async def tool_version(ffmpeg: str) -> str:
     if len(words) < 3 or words[1] != "version":
         raise MediaError(f"{ffmpeg} does not say its version: {' '.join(words[:20])!r}")
     return words[2]
+
+
+async def fit_version(ffmpeg: str) -> str:
+    """As `tool_version`; raises MissingTool for an ffmpeg that is too old to render with."""
+    version = await tool_version(ffmpeg)
+    if release(version) < LEAST_FFMPEG:
+        least = f"ffmpeg {'.'.join(map(str, LEAST_FFMPEG))} or later"
+        raise MissingTool(least, install="sudo apt-get install ffmpeg", looked=f"{ffmpeg} is {version}")
+    return version
 
 
 def release(version: str) -> tuple[int, int]:
