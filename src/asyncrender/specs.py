@@ -184,7 +184,7 @@ class Timeouts(Model):
     encode: Annotated[float, Field(gt=0)] = 120.0
     """ffmpeg takes the next frame, or finishes its chunk."""
     mix: Annotated[float, Field(gt=0)] = 120.0
-    """ffmpeg makes progress while concatenating and mixing."""
+    """ffmpeg makes progress, or at least writes, while concatenating and mixing."""
 
 
 class Environment(Model):

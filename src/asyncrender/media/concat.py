@@ -79,6 +79,7 @@ async def _join(
     )
     await ffmpeg.run(
         argv,
+        output=part,
         doing=f"joining {len(plan.chunks)} chunks",
         seconds=plan.total_frames / graphs.rate(options),
         idle_seconds=options.timeouts.mix,
@@ -133,6 +134,7 @@ async def _sounding(plan: RenderPlan, folder: Path) -> set[int]:
 async def _extract(plan: RenderPlan, script: Path, piece: Path, chunks: Sequence[RenderChunk], size: int) -> None:
     await ffmpeg.run(
         soundgraph.extract_argv(ffmpeg=ffmpeg.find(), script=str(script), output=str(piece)),
+        output=piece,
         doing=f"joining the sound of {len(chunks)} chunks",
         seconds=sum(chunk.frame_count for chunk in chunks) / graphs.rate(plan.options),
         idle_seconds=plan.options.timeouts.mix,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import anyio
 
@@ -30,6 +31,7 @@ def find() -> str:
 async def run(
     argv: Sequence[str],
     *,
+    output: Path,
     doing: str,
     seconds: Fraction,
     idle_seconds: float,
@@ -38,14 +40,18 @@ async def run(
 ) -> None:
     """Run an ffmpeg that writes `-progress pipe:1` and makes `seconds` of film; `on_progress` gets 0 … 1, rising.
 
-    Raises ToolStalled if no line comes for `idle_seconds` (whose option is called `deadline`), DiskFull, ToolFailed.
+    Raises ToolStalled if no line comes and `output` stays as it is for `idle_seconds` (whose option is called
+    `deadline`), DiskFull, ToolFailed.
     """
     done, rest = 0.0, b""
     async with process.supervise(argv, stdout=True) as child:
         while True:
+            written = _written(output)
             with anyio.move_on_after(idle_seconds) as waiting:
                 data = await child.stdout.receive()
             if waiting.cancelled_caught:
+                if _written(output) != written:  # +faststart moves all there is, and says nothing
+                    continue
                 raise stalled(child, doing, idle_seconds, deadline)
             if not data:
                 break
@@ -57,6 +63,15 @@ async def run(
         await check_exit(child, doing=doing, idle_seconds=idle_seconds, deadline=deadline)
     if done < 1:
         on_progress(1.0)
+
+
+def _written(output: Path) -> tuple[int, int] | None:
+    """(bytes, time of the last change): other ones mean that something was written meanwhile."""
+    try:
+        found = output.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def made_microseconds(line: bytes) -> int:

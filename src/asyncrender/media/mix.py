@@ -41,6 +41,7 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
         write_text(graph_file, command.graph or "")
         await ffmpeg.run(
             command.argv,
+            output=output,
             doing=f"mixing {plan.final_output_file}",
             seconds=plan.total_frames / graphs.rate(options),
             idle_seconds=options.timeouts.mix,

@@ -55,7 +55,7 @@ async def render_sound(
     graph_file = output.with_name(f"{output.name}.graph.part")
     try:
         argv = await _shortened(argv, graph_file)
-        await _run(argv, chunk, doing=f"mixing the page's sound of chunk {chunk.id}")
+        await _run(argv, chunk, output=output, doing=f"mixing the page's sound of chunk {chunk.id}")
     finally:
         graph_file.unlink(missing_ok=True)
     size, expected = output.stat().st_size, soundgraph.chunk_bytes(chunk)
@@ -70,7 +70,7 @@ async def add_sound(chunk: RenderChunk, *, pictures: Path, sound: Path, output: 
     argv = soundgraph.add_sound_argv(
         chunk.options, ffmpeg=ffmpeg.find(), muxer=muxer, pictures=str(pictures), sound=str(sound), output=str(output)
     )
-    await _run(argv, chunk, doing=f"joining pictures and sound of chunk {chunk.id}")
+    await _run(argv, chunk, output=output, doing=f"joining pictures and sound of chunk {chunk.id}")
 
 
 async def _shortened(argv: list[str], graph_file: Path) -> list[str]:
@@ -83,9 +83,10 @@ async def _shortened(argv: list[str], graph_file: Path) -> list[str]:
     return command.argv
 
 
-async def _run(argv: Sequence[str], chunk: RenderChunk, *, doing: str) -> None:
+async def _run(argv: Sequence[str], chunk: RenderChunk, *, output: Path, doing: str) -> None:
     await ffmpeg.run(
         argv,
+        output=output,
         doing=doing,
         seconds=chunk.frame_count / graphs.rate(chunk.options),
         idle_seconds=chunk.options.timeouts.encode,
