@@ -47,13 +47,21 @@ def capture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def make_film(path: Path, codec: str = "h264", *, rate: str = "25", frames: int = 50, times: str = "null") -> Path:
+def make_film(
+    path: Path,
+    codec: str = "h264",
+    *,
+    rate: str = "25",
+    frames: int = 50,
+    times: str = "null",
+    transfer: str = "unspecified",
+) -> Path:
     bar = "if(mod(floor(N/pow(2\\,floor(X/20)))\\,2)\\,235\\,16)"
     source = f"color=c=black:s=160x80:r={rate},trim=end_frame={frames},geq=lum={bar}:cb=128:cr=128,{times}"
     settings, extension = CODECS[codec]
     film = path.with_suffix(f".{extension}")
     argv = ["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", source, "-fps_mode", "passthrough"]
-    subprocess.run([*argv, *settings, f"file:{film}"], check=True, capture_output=True)
+    subprocess.run([*argv, *settings, "-color_trc", transfer, f"file:{film}"], check=True, capture_output=True)
     return film
 
 
@@ -349,6 +357,17 @@ async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(captu
     assert "the video http://scene.localhost/broken.mp4 cannot be shown" in warnings
     assert "the audio http://scene.localhost/missing.mp3 cannot be" in warnings
     assert "Web Audio is not captured" in warnings
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67", "bt709"])
+async def test_a_film_whose_colours_come_out_wrong_is_warned_of(transfer: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", transfer=transfer)
+    async with opened(f"<video src={film.name}></video><video src={film.name}></video>", tmp_path) as page:
+        await shot(page, 0)
+        await shot(page, 1)
+        warnings = page.page.warnings
+    name = f"the video http://scene.localhost/{film.name} is HDR ({transfer})"
+    assert [warning.partition(",")[0] for warning in warnings] == ([] if transfer == "bt709" else [name])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "film.test"])

@@ -218,6 +218,9 @@
           if (state.load !== load) return;
           if (!film.error && (kind === 'audio' || film.width)) {
             Object.assign(state, {film, source});
+            if (film.hdr && kind === 'video') {
+              warn(`the video ${state.label()} is HDR (${film.hdr}), and its colours come out wrong; make it BT.709`);
+            }
             return;
           }
           said = film.error ?? 'it has no pictures';

@@ -33,6 +33,8 @@ PRIMARIES = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "bt470bg", "
 TRANSFERS = {"bt709": "bt709", "smpte170m": "smpte170m", "iec61966-2-1": "iec61966-2-1", "smpte2084": "pq"}
 """ffmpeg's names to those of WebCodecs' VideoColorSpace (https://www.w3.org/TR/webcodecs/#videocolorspace)."""
 
+HDR = ("smpte2084", "arib-std-b67")
+"""Transfers (ffmpeg's names; PQ and HLG) that no VideoFrame of eight bits shows as they are meant."""
 
 ONLY = ("-format_whitelist", DEMUXERS, "-protocol_whitelist", "file,pipe")
 
@@ -102,6 +104,8 @@ class Film:
     """ffmpeg's decoder where its own choice would lose the transparency."""
     pixels: Pixels
     color: dict[str, Any] | None
+    hdr: str | None
+    """The transfer, if it is one of HDR: its colours come out wrong."""
 
     @property
     def frame_bytes(self) -> int:
@@ -127,6 +131,7 @@ class Film:
             "format": self.pixels.web_name,
             "bytes": self.frame_bytes,
             "color": self.color,
+            "hdr": self.hdr,
         }
 
 
@@ -240,6 +245,7 @@ def make_film(
         decoder={"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream["codec_name"]) if _is_transparent(stream) else None,
         pixels=pixels,
         color=_color(stream, height) if pixels.web_name.startswith("I4") else None,
+        hdr=stream["color_transfer"] if stream.get("color_transfer") in HDR else None,
     )
 
 
