@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.server
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,11 +263,13 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("way", READ)
-async def test_a_body_that_is_read_in_pieces_holds_the_clock(way: str, tmp_path: Path) -> None:
+@contextmanager
+def slow_site(page: str) -> Iterator[str]:
+    """A page, and beside it `slow`: 3000 bytes that come bit by bit."""
+
     def answer(request: http.server.BaseHTTPRequestHandler) -> None:
         if request.path == "/":
-            html(request, text)
+            html(request, page)
             return
         request.send_response(200)
         request.end_headers()
@@ -275,6 +277,12 @@ async def test_a_body_that_is_read_in_pieces_holds_the_clock(way: str, tmp_path:
             request.wfile.write(b"x" * 1000)
             time.sleep(0.1)
 
+    with served(answer) as url:
+        yield url
+
+
+@pytest.mark.parametrize("way", READ)
+async def test_a_body_that_is_read_in_pieces_holds_the_clock(way: str, tmp_path: Path) -> None:
     text = f"""<script>
       let found = null;
       setTimeout(async () => {{
@@ -284,11 +292,27 @@ async def test_a_body_that_is_read_in_pieces_holds_the_clock(way: str, tmp_path:
         found = [bytes, performance.now()];
       }}, 80);
     </script>"""
-    with served(answer) as url:
+    with slow_site(text) as url:
         async with open_capture(complete(small(capture="beginframe"), "x.mkv"), url, tmp_path) as page:
             for frame in range(4):
                 await page.picture(frame)
             assert await page.page.evaluate("found") == [3000, 80]
+
+
+async def test_a_stream_of_the_pages_own_may_wait_for_its_clock(tmp_path: Path) -> None:
+    text = """<script>
+      let found = 0;
+      const later = {async transform(part, out) { await new Promise(go => setTimeout(go, 40)); out.enqueue(part); }};
+      setTimeout(async () => {
+        const {body} = await fetch('slow');
+        for await (const part of body.pipeThrough(new TransformStream(later))) found += part.length;
+      }, 80);
+    </script>"""
+    with slow_site(text) as url:
+        async with open_capture(complete(small(capture="beginframe"), "x.mkv"), url, tmp_path) as page:
+            for frame in range(10):
+                await page.picture(frame)
+            assert await page.page.evaluate("found") > 0
 
 
 async def test_an_image_that_is_not_loaded_after_all_holds_nothing_up(tmp_path: Path) -> None:

@@ -184,7 +184,12 @@
     return others;
   };
   define(Stream, 'getReader', function (...args) { return holding(this, getReader.apply(this, args), 'read'); });
-  define(Stream, 'pipeThrough', function (...args) { return alike(this, [pipeThrough.apply(this, args)])[0]; });
+  // A transform of the page's own may wait for its clock.
+  const timeless = [TextDecoderStream, TextEncoderStream, CompressionStream, DecompressionStream];
+  define(Stream, 'pipeThrough', function (transform, ...rest) {
+    const through = pipeThrough.call(this, transform, ...rest);
+    return timeless.some(one => transform instanceof one) ? alike(this, [through])[0] : through;
+  });
   define(Stream, 'tee', function () { return alike(this, tee.call(this)); });
   define(Stream, 'pipeTo', function (...args) {
     const piping = pipeTo.apply(this, args);
