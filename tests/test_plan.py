@@ -280,7 +280,7 @@ def test_an_output_must_be_a_file_in_a_known_format(output: str) -> None:
     assert refused.value.option == "output"
 
 
-@pytest.mark.parametrize("scene", ["", "a\0b.html"])
+@pytest.mark.parametrize("scene", ["", "a\0b.html", "file:///a/b.html?w=50", "file:///a/b.html#x"])
 def test_a_scene_must_be_named(scene: str) -> None:
     with pytest.raises(InvalidOption) as refused:
         plan_of(scene=scene)

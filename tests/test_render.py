@@ -7,6 +7,7 @@ import os
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import av
@@ -104,6 +105,10 @@ async def test_html_text_and_urls_are_scenes_too(tmp_path: Path) -> None:
     results = [await ar.render(ar.Html(text), tmp_path / "text.mkv", ar.RenderOptions(video=LOSSLESS))]
     with served(lambda request: html(request, text)) as url:
         results.append(await ar.render(url, tmp_path / "url.mkv", ar.RenderOptions(video=LOSSLESS)))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "index.html").write_text(text)
+    for name, scene in (("data", f"data:text/html,{quote(text)}"), ("folder", tmp_path / "folder")):
+        results.append(await ar.render(scene, tmp_path / f"{name}.mkv", ar.RenderOptions(video=LOSSLESS)))
     for result in results:
         shown = pictures(result.output)
         assert (len(shown), shown[0].shape, shown[0][9, 9].tolist()) == (3, (48, 64, 3), [0, 255, 0])

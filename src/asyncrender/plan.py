@@ -220,7 +220,10 @@ def scene_url(scene: str | PurePath, base: str) -> str:
     if is_url(text):
         return text
     if text.lower().startswith("file:"):
-        text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+        parts = urllib.parse.urlsplit(text)
+        if parts.query or parts.fragment:
+            raise InvalidOption("scene", text, "a file's address without ? and #; the page gets values by props")
+        text = urllib.parse.unquote(parts.path)
     if not text or "\0" in text:
         raise InvalidOption("scene", text, "a path, a URL, or asyncrender.Html('<h1>…')")
     path, folder = PurePosixPath(posixpath.normpath(text)), PurePosixPath(base)

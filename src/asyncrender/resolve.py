@@ -17,7 +17,7 @@ from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import anyio
 
@@ -281,12 +281,14 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
     url = scene_url(scene, "/") if isinstance(scene, Html) else str(scene)
     if url.startswith("data:text/html"):
         head, _, body = url.partition(",")
-        return url, base64.b64decode(body).decode(errors="replace") if head.endswith(";base64") else ""
+        data = unquote_to_bytes(body)
+        return url, (base64.b64decode(data) if head.endswith(";base64") else data).decode(errors="replace")
     if is_url(url):
         return url, None
     path = Path(scene_url(str(Path(url).absolute()) if not url.lower().startswith("file:") else url, "/nowhere"))
     try:
-        return str(path), path.read_text(encoding="utf-8", errors="replace")
+        page = path / "index.html" if path.is_dir() else path
+        return str(path), page.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
 

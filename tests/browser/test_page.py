@@ -84,7 +84,10 @@ ORDER = """<script>
   const never = setTimeout(() => order.push('never'), 20);
   setTimeout(() => { order.push('t15'); clearTimeout(never); }, 15);
   setTimeout(() => { order.push('t10 second'); }, 10);
-  requestAnimationFrame(now => { order.push(`raf ${now}`); Promise.resolve().then(() => order.push('raf promise')); });
+  requestAnimationFrame(now => {
+    order.push(`raf ${now.toFixed()}`);
+    Promise.resolve().then(() => order.push('raf promise'));
+  });
   const cancelled = requestAnimationFrame(() => order.push('never'));
   cancelAnimationFrame(cancelled);
   requestAnimationFrame(() => { order.push('raf second'); requestAnimationFrame(now => order.push(`raf ${now}`)); });
@@ -190,7 +193,7 @@ async def test_readiness_by_a_promise_that_needs_a_timer_sets_zero_when_ready(tm
       let first; window.asyncrender.ready.then(() => requestAnimationFrame(now => { first = now; }));</script>"""
     async with opened(ar.Html(text), tmp_path) as page:
         await page.skip(0)
-        assert await page.page.evaluate("[first, performance.now()]") == [0, 0]
+        assert await page.page.evaluate("[first, performance.now()]") == pytest.approx([0, 0])
 
 
 async def test_the_page_knows_its_film(tmp_path: Path) -> None:
@@ -494,3 +497,110 @@ async def test_a_frame_of_nobodys_origin_gets_the_scenes_files(tmp_path: Path) -
         await page.picture(0)
         assert await page.page.evaluate("found") == "came"
         assert page.page.warnings == []
+
+
+async def test_the_first_animation_frames_time_counts_as_one(tmp_path: Path) -> None:
+    """Libraries such as Fabric and CountUp take 0 for "not begun"; Pixi draws only where it is more than now()."""
+    text = """<script>
+      let start;
+      const told = [];
+      requestAnimationFrame(function draw(now) {
+        start ||= now;
+        told.push(now - start, now > performance.now());
+        if (told.length < 6) requestAnimationFrame(draw);
+      });
+    </script>"""
+    assert await told(text, "told", tmp_path) == [0, True, 40, False, 80, False]
+
+
+LATER = """<body><script>
+  const said = [];
+  onmessage = event => said.push(event.data);
+  setTimeout(() => {
+    const frame = document.createElement('iframe');
+    frame.sandbox = 'allow-scripts';
+    frame.src = 'inner.html';
+    document.body.append(frame);
+  }, 200);
+</script>"""
+INNER = """<style>@keyframes m { to { translate: 100px } } p { animation: m 1s linear }</style><p id="p"></p><script>
+  let ticks = 0;
+  setInterval(() => ticks++, 40);
+  requestAnimationFrame(function draw(now) {
+    parent.postMessage([Math.round(now), ticks, Math.round(parseFloat(getComputedStyle(p).translate) || 0)], '*');
+    requestAnimationFrame(draw);
+  });
+</script>"""
+
+
+async def test_a_document_of_another_origin_that_comes_later_begins_then(capture: str, tmp_path: Path) -> None:
+    (tmp_path / "inner.html").write_text(INNER)
+    times, ticks, places = zip(*await told(LATER, "said", tmp_path, frames=12, capture=capture), strict=True)
+    assert len(times) >= 4
+    assert times == tuple(range(times[0], 440 + 1, 40))
+    assert places == tuple(places[0] + 4 * frame for frame in range(len(places)))
+    assert max(places[0], ticks[0]) <= 8
+    assert ticks == tuple(ticks[0] + frame for frame in range(len(ticks)))
+
+
+SEEKS = {
+    "a frame": "await new Promise(go => requestAnimationFrame(go))",
+    "two frames": "await new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)))",
+    "a timer": "await new Promise(go => setTimeout(go, 0))",
+    "an answer": "await (await fetch('scene.html')).text()",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("waits", SEEKS)
+async def test_seek_may_wait_for_what_a_frame_brings(waits: str, capture: str, tmp_path: Path) -> None:
+    text = f"""<script>
+      let loops = 0;
+      const told = [];
+      requestAnimationFrame(function draw() {{ loops++; requestAnimationFrame(draw); }});
+      asyncrender.seek = async (time, frame) => {{ {SEEKS[waits]}; told.push([frame, loops, performance.now()]); }};
+    </script>"""
+    found = await told(text, "told", tmp_path, frames=4, capture=capture)
+    assert found == [[frame, frame, 40 * frame] for frame in range(4)]
+
+
+async def test_a_seek_that_throws_may_be_gone_on_from(tmp_path: Path) -> None:
+    text = "<script>asyncrender.seek = (time, frame) => { if (frame === 1) throw new Error('boo'); }</script>"
+    async with opened(ar.Html(text), tmp_path, page_errors="warn") as page:
+        for frame in range(3):
+            await page.picture(frame)
+        assert [warning.split("\n")[0] for warning in page.page.warnings] == ["the page threw: Error: boo"]
+    async with opened(ar.Html(text), tmp_path) as page:
+        await page.picture(0)
+        with pytest.raises(ar.PageThrew, match="boo"):
+            await page.picture(1)
+
+
+BESIDE = {
+    "a cache": "const all = await caches.open('a'); await all.put('/q', new Response('x')); await all.match('/q')",
+    "a blob": "await new Blob(['x'.repeat(1e6)]).text()",
+    "a reader": "await new Promise(done => { const reader = new FileReader(); reader.onload = done;"
+    " reader.readAsText(new Blob(['x'])); })",
+    "a key": "await crypto.subtle.digest('SHA-256', new Uint8Array(1e6))",
+    "a picture": "await new Promise(done => document.createElement('canvas').toBlob(done))",
+    "a database": """await new Promise(done => {
+      const request = indexedDB.open('x', 1);
+      request.onupgradeneeded = () => request.result.createObjectStore('s');
+      request.onsuccess = () => {
+        const change = request.result.transaction('s', 'readwrite');
+        change.objectStore('s').put(1, 1);
+        change.oncomplete = done;
+      };
+    })""",
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+async def test_what_the_browser_does_beside_the_page_takes_none_of_its_time(what: str, tmp_path: Path) -> None:
+    text = f"""<script>
+      const told = [];
+      const work = async now => {{ {BESIDE[what]}; told.push([Math.round(now), performance.now()]); }};
+      requestAnimationFrame(function draw(now) {{ work(now); requestAnimationFrame(draw); }});
+    </script>"""
+    found = await told(text, "told", tmp_path, frames=5)
+    assert found == [[40 * frame, 40 * frame] for frame in range(5)]

@@ -140,12 +140,14 @@
         await quiet();
       }
     };
+    // In a browser it is never 0, and libraries take that for "not begun".
+    const frameStamp = () => clock.now || Number.MIN_VALUE;
     const runFrameCallbacks = async () => {
       const batch = frameCallbacks;
       frameCallbacks = new Map();
       const remove = clock.removeFrame;
       clock.removeFrame = id => { batch.delete(id); frameCallbacks.delete(id); };
-      await runBatch(batch, clock.now);
+      await runBatch(batch, frameStamp());
       clock.removeFrame = remove;
     };
     const runIdleCallbacks = async () => {
@@ -217,6 +219,22 @@
       }
     };
 
+    // What `seek` waits for happens meanwhile: timers and events that are due, and animation frames it has asked for;
+    // the page's own loop runs once a frame as ever.
+    const carryOut = async (seek, time) => {
+      const first = nextId;
+      let over = false;
+      (async () => seek())().catch(native.reportError).finally(() => { over = true; });
+      for (await quiet(); !over; await quiet()) {
+        const asked = [...frameCallbacks].filter(([id]) => id >= first);
+        if (firstDue(time) !== null) await runTimers(time);
+        else if (asked.length) {
+          for (const [id] of asked) frameCallbacks.delete(id);
+          await runBatch(new Map(asked), frameStamp());
+        } else await new Promise(resolve => { native.setTimeout(resolve, 0); });
+      }
+    };
+
     // `enough` ends the move early: what the page begins when it is ready belongs to frame 0.
     const moveTo = async (time, seek, enough) => {
       advancing = true;
@@ -225,7 +243,7 @@
         await runTimers(time, enough);
         if (enough?.()) return;
         clock.now = time;
-        if (seek) await seek();
+        if (seek) await carryOut(seek, time);
         pin();
         for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
@@ -249,6 +267,11 @@
       clock.media?.zero(passed);
       restartAnimations();
       pinSmil(true);
+    };
+    // A document of another origin that comes later begins at the time of its page.
+    clock.join = time => {
+      for (const timer of timers.values()) timer.at += time - clock.now;
+      clock.now = time;
     };
     clock.moveTo = moveTo;
     clock.settle = async () => {
@@ -339,6 +362,7 @@
     },
     lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
     zero() { clock.zero(); },
+    join: frame => clock.join(frameTime(frame)),
     settle: () => clock.settle(),
     // Has everything drawn anew, as it is: something is changed that can be seen, then it is changed back.
     stir(on) {

@@ -19,13 +19,7 @@ import anyio
 from asyncrender.browser import images, stall
 from asyncrender.browser.connection import CallFailed, Command
 from asyncrender.browser.launch import Browser
-from asyncrender.errors import (
-    AsyncRenderError,
-    BrowserCrashed,
-    PageNotReady,
-    PageThrew,
-    SceneNotFound,
-)
+from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
 
@@ -307,6 +301,9 @@ class Page:
     def _bound(self, event: dict[str, Any]) -> None:
         if event["name"] == ANNOUNCE:
             self._foreign.add(event["executionContextId"])
+            if self._frame is not None:
+                join = {"expression": f"{CONTROL}.join({self._frame})", "contextId": event["executionContextId"]}
+                self._connection.post("Runtime.evaluate", join, self._session)
         elif event["name"] in self._bindings:
             self._bindings[event["name"]](event["payload"])
 

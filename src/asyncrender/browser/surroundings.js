@@ -197,7 +197,7 @@
   });
   for (const name of ['values', Symbol.asyncIterator])
     define(Stream, name, function (...args) { return holding(this, values.apply(this, args), 'next'); });
-  for (const name of ['compileStreaming', 'instantiateStreaming']) {
+  for (const name of ['compile', 'compileStreaming', 'instantiate', 'instantiateStreaming']) {
     const compile = WebAssembly[name];
     define(WebAssembly, name, (...args) => held(compile(...args)));
   }
@@ -218,6 +218,46 @@
     const letGo = clock.hold(), release = () => { clock.images.delete(this); letGo(); };
     clock.images.set(this, release);
     for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
+  });
+  // What the browser does beside the page: its answer, too, comes at the same time on every machine.
+  const beside = {
+    Blob: ['arrayBuffer', 'bytes', 'text'],
+    Cache: ['add', 'addAll', 'delete', 'keys', 'match', 'matchAll', 'put'],
+    CacheStorage: ['delete', 'has', 'keys', 'match', 'open'],
+    SubtleCrypto: Object.getOwnPropertyNames(window.SubtleCrypto?.prototype ?? {}).filter(name => name !== 'constructor'),
+    OffscreenCanvas: ['convertToBlob'],
+    BaseAudioContext: ['decodeAudioData'],
+    OfflineAudioContext: ['startRendering'],
+    ImageDecoder: ['decode'],
+    VideoDecoder: ['flush'],
+    FontFaceSet: ['load'],
+  };
+  const methods = (type, names, wrap) => {
+    const object = window[type]?.prototype ?? {};
+    for (const [name, begin] of names.map(name => [name, object[name]]).filter(([, begin]) => begin))
+      define(object, name, function (...args) { return wrap(begin.apply(this, args), this); });
+  };
+  for (const [type, names] of Object.entries(beside)) methods(type, names, held);
+  const heldUntil = (target, ...events) => {
+    const release = clock.hold();
+    for (const event of events) target.addEventListener(event, release, {once: true});
+  };
+  const readings = ['readAsArrayBuffer', 'readAsBinaryString', 'readAsDataURL', 'readAsText'];
+  methods('FileReader', readings, (_, reader) => heldUntil(reader, 'loadend'));
+  methods('IDBFactory', ['open', 'deleteDatabase'], request => {
+    heldUntil(request, 'success', 'error', 'blocked');
+    return request;
+  });
+  methods('IDBDatabase', ['transaction'], transaction => {
+    heldUntil(transaction, 'complete', 'abort');
+    return transaction;
+  });
+  const toBlob = HTMLCanvasElement.prototype.toBlob;
+  define(HTMLCanvasElement.prototype, 'toBlob', function (callback, ...rest) {
+    const release = clock.hold();
+    try {
+      toBlob.call(this, blob => { try { callback(blob); } finally { release(); } }, ...rest);
+    } catch (error) { release(); throw error; }
   });
   const createBitmap = window.createImageBitmap.bind(window);
   define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));
