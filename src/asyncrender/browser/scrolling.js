@@ -75,7 +75,7 @@
     return scrolling(ancestors(this), options.behavior, jumping);
   });
   for (const name of ['scrollTop', 'scrollLeft']) {
-    const {get, set} = Object.getOwnPropertyDescriptor(Element.prototype, name);
+    const {get} = Object.getOwnPropertyDescriptor(Element.prototype, name);
     Object.defineProperty(Element.prototype, name, {
       configurable: true, enumerable: true, get,
       set(value) {
