@@ -471,8 +471,9 @@ async def test_what_need_not_scroll_smoothly_jumps(tmp_path: Path) -> None:
     ("inner", "warned"),
     [
         ("<animate attributeName='x' to='9' dur='1s'/>", True),
+        ("<animateTransform attributeName='transform' type='rotate' to='9' dur='1s'/>", True),
         ("<style>@keyframes m { to { x: 9px } } rect { animation: m 1s }</style>", True),
-        ("", False),
+        ("<style>rect { transition: x 1s } rect:hover { x: 9px }</style>", False),
     ],
 )
 async def test_an_svg_image_that_moves_is_told_of(inner: str, warned: bool, tmp_path: Path) -> None:

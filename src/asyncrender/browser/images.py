@@ -11,8 +11,8 @@ STILL_TYPES = ("image/jpeg", "image/bmp", "image/x-icon", "image/vnd.microsoft.i
 """Media types that need no look. (Browsers find out what an image of an unknown type is, so such may move.)"""
 
 SVG = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<")
-SVG_MOTION = re.compile(rb"<(animate|set)\b|@keyframes\b|\banimation\b|\btransition\b", re.IGNORECASE)
-"""SMIL, CSS. Scripts do not run in images."""
+SVG_MOTION = re.compile(rb"<(\w+:)?(animate|set\b)|@keyframes\b", re.IGNORECASE)
+"""SMIL (animate, animateTransform, …), CSS. Nothing else moves an image: no script runs there, and nobody hovers."""
 
 HEAD_BYTES = 64
 """WebP and AVIF tell in their first boxes."""
