@@ -182,7 +182,7 @@
     const putAt = (animation, time) => native.setAnimationTime.call(animation, time);
     // Where it begins to go backwards an animation would be over: its timeline stands.
     const notOver = (animation, time) => {
-      const end = animation.playbackRate < 0 ? Number(animation.effect?.getComputedTiming().endTime) : Infinity;
+      const end = Number(animation.effect?.getComputedTiming().endTime);
       return time >= end ? end - EPSILON / 2 : time;
     };
     const pin = () => {
@@ -190,13 +190,13 @@
       for (const animation of animations()) {
         const current = Number(animation.currentTime ?? 0);
         let anchor = anchors.get(animation);
-        const moved = anchor && (Math.abs(anchor.set - current) > EPSILON || anchor.rate !== animation.playbackRate);
-        if (!anchor || moved || anchor.look !== looks - 1) {
-          anchor = {time: current, at: clock.now, rate: animation.playbackRate, set: current};
+        const rate = animation.playbackRate;
+        if (!anchor || anchor.look !== looks - 1 || Math.abs(anchor.set - current) > EPSILON || anchor.rate !== rate) {
+          anchor = {time: current, at: clock.now, rate, set: current, look: looks};
           anchors.set(animation, anchor);
         }
         anchor.look = looks;
-        const time = notOver(animation, anchor.time + (clock.now - anchor.at) * anchor.rate);
+        const due = anchor.time + (clock.now - anchor.at) * rate, time = rate < 0 ? notOver(animation, due) : due;
         if (time !== current) putAt(animation, time);
         anchor.set = Number(animation.currentTime ?? time);
       }
@@ -369,8 +369,9 @@
       stirring?.cancel();
       stirring = on ? document.documentElement.animate([{opacity: 0.99}, {opacity: 0.99}], {duration: 1e6}) : null;
     },
-    async advance(frame) {
-      await clock.turn();  // an order from outside overtakes what the drawing of the last frame left to be done
+    // An order from outside overtakes what the drawing of the last frame left to be done: that comes first.
+    advance: frame => clock.turn().then(() => control.moveOn(frame)),
+    async moveOn(frame) {
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
@@ -387,9 +388,9 @@
     // Advance as soon as the frame of these ticks is out of the page's hands, or at `proceed`: it is drawn, surely.
     async follow(frame, ticks) {
       await drawn(ticks);
-      return control.advance(frame);
+      return control.moveOn(frame);
     },
-    proceed() { drawing.proceed(); },
+    proceed() { clock.turn().then(drawing.proceed); },
   };
   Object.defineProperty(window, key, {value: control});
 }
