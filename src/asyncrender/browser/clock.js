@@ -50,11 +50,11 @@
       };
     };
     clock.held = () => holds;
-    // Images that hold it, and how they let go. Those that are not loaded any more will never say so.
+    // Images that hold it, and how they let go. Those that are not to be loaded any more will never say so.
     clock.images = new Map();
     const quiet = async () => {
       await turn();
-      for (const [image, release] of clock.images) if (image.complete || image.loading === 'lazy') release();
+      for (const [image, release] of clock.images) if (!image.hasAttribute('src') || image.loading === 'lazy') release();
       while (holds > 0) {
         const given = await new Promise(resolve => {
           waiters.push(resolve);
