@@ -99,6 +99,9 @@ class Camera(Protocol):
     def renew(self) -> None:
         """There is another document in the tab now, of which nothing was drawn yet."""
 
+    def look_at_image(self, address: str, data: bytes) -> None:
+        """An image that the page has loaded, before the frame that has it; it may be an animation."""
+
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         """Let the browser draw, without a picture. `frame` sets the time; without it none passes to speak of.
 
@@ -225,6 +228,9 @@ class Raw(BeginFrame):
     @property
     def _step(self) -> int:
         return RECORDED_TICK if self._recorder.on else SMALLEST_TICK
+
+    def look_at_image(self, address: str, data: bytes) -> None:
+        self._recorder.look_at_image(address, data)
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         """Two frames are on their way at the most; where the page stands still, no other one tells of the last."""

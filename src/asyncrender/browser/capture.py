@@ -117,16 +117,12 @@ async def _camera(page: Page, options: RenderOptions, browser: Browser, stack: A
     assert options.fps is not None
     match options.capture:
         case "screenshot":
-            screenshot = Screenshot(page)
-            page.look_at_image = screenshot.look_at_image
-            return screenshot
+            return Screenshot(page)
         case "raw":
             opening = open_recorder(page, options, profile=browser.profile)
             return Raw(page, await stack.enter_async_context(opening))
         case _:
-            camera = BeginFrame(page, options.fps)
-            page.look_at_image = camera.look_at_image
-            return camera
+            return BeginFrame(page, options.fps)
 
 
 @asynccontextmanager
@@ -162,6 +158,7 @@ async def open_capture(
         with lane.slice("open a tab"):
             page = await _tab(browser, options, address, server)
         camera = await _camera(page, options, browser, stack)
+        page.look_at_image = camera.look_at_image
         films = None
         if open_film is not None:
             opening = open_films(page, options, server=server, profile=browser.profile, open_film=open_film)

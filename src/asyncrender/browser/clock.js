@@ -348,6 +348,10 @@
   });
   const control = {
     clock, native,
+    // Puts something of ours in place of the browser's own.
+    define(object, name, value) {
+      Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
+    },
     // What the page still waits for, a phrase each; empty: it is ready, but for requests, which the renderer counts.
     waiting() {
       if (document.readyState !== 'complete') return ['the document to load'];

@@ -6,7 +6,7 @@
 // sound of all: data-asyncrender-fade-in, data-asyncrender-fade-out (seconds), data-asyncrender-volume (linear gain).
 (config, key) => {
   'use strict';
-  const control = window[key], {clock, native} = control;
+  const control = window[key], {clock, native, define} = control;
   if (!window.HTMLMediaElement || !clock) return;
 
   // Closer than this, in s, is the same position: positions are sums of rounded times.
@@ -547,8 +547,6 @@
 
   // ---- what the page sees -------------------------------------------------------------------------------------------
 
-  const method = (object, name, value) =>
-    Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
   const accessor = (object, name, get, set) => {
     const before = describe(object, name);
     Object.defineProperty(object, name, {
@@ -605,7 +603,7 @@
     });
   accessor(Video, 'videoWidth', state => state.readyState ? state.film.display_width : 0);
   accessor(Video, 'videoHeight', state => state.readyState ? state.film.display_height : 0);
-  const call = (name, before, now) => method(Media, name, function (...args) {
+  const call = (name, before, now) => define(Media, name, function (...args) {
     const state = stateOf(this);
     return state.foreign ? before.apply(this, args) : now(state, ...args);
   });
@@ -616,13 +614,13 @@
     state.open();
     state.load?.begin?.();
   });
-  method(Media, 'fastSeek', function (position) { this.currentTime = position; });
-  method(Video, 'requestVideoFrameCallback', function (callback) {
+  define(Media, 'fastSeek', function (position) { this.currentTime = position; });
+  define(Video, 'requestVideoFrameCallback', function (callback) {
     const state = stateOf(this), id = state.nextCallback++;
     state.callbacks.set(id, callback);
     return id;
   });
-  method(Video, 'cancelVideoFrameCallback', function (id) { stateOf(this).callbacks.delete(id); });
+  define(Video, 'cancelVideoFrameCallback', function (id) { stateOf(this).callbacks.delete(id); });
 
   for (const name of ['AudioContext', 'webkitAudioContext'])
     if (window[name])
@@ -632,7 +630,7 @@
       }});
 
   const post = Worker.prototype.postMessage;
-  method(Worker.prototype, 'postMessage', function (message, given, ...rest) {
+  define(Worker.prototype, 'postMessage', function (message, given, ...rest) {
     const moved = given?.transfer ?? (Array.isArray(given) ? given : []);
     if ([...moved].some(one => one instanceof OffscreenCanvas))
       warn('a canvas is drawn by a worker, which moves by the wall clock');

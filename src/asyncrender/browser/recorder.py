@@ -224,7 +224,6 @@ async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) ->
     """Prepare a tab, in which nothing is loaded yet, for its recording. Raises CaptureUnavailable."""
     _check_space(page, options, profile)
     recorder = Recorder(page, profile, options, mark=secrets.token_hex(16))
-    page.look_at_image = recorder.look_at_image
     page.bind(WRITTEN, recorder.written)
     await page.call("Runtime.addBinding", {"name": WRITTEN})
     await page.call("Page.setBypassCSP", {"enabled": True})

@@ -2,7 +2,7 @@
 // frames, by Chromium's curve (cc/animation/scroll_offset_animation_curve.cc). Runs in every document after clock.js.
 (config, key) => {
   'use strict';
-  const {clock} = window[key];
+  const {clock, define} = window[key];
   const LONGEST_MS = 720;
   const duration = distance => Math.min(Math.sqrt(Math.abs(distance)) * 1000 / 60, LONGEST_MS);
   // CSS' ease-in-out, cubic-bezier(.42, 0, .58, 1): for a share of the time, the share of the way.
@@ -51,8 +51,6 @@
     for (const [scroller, position] of from) begin(scroller, position);
     return result;
   };
-  const define = (object, name, value) =>
-    Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
   const instantly = args => args.length === 1 && typeof args[0] === 'object' ? [{...args[0], behavior: 'instant'}]
     : args.length > 1 ? [{left: args[0], top: args[1], behavior: 'instant'}] : args;
   for (const name of ['scroll', 'scrollTo', 'scrollBy']) {

@@ -2,11 +2,9 @@
 // clock. Runs in every document after clock.js and before the page's first script.
 (config, key) => {
   'use strict';
-  const {clock, native} = window[key];
+  const {clock, native, define} = window[key];
   const EPSILON = 1e-6;  // ms; see clock.js
 
-  const define = (object, name, value) =>
-    Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
   const defineGetter = (object, name, get, set) =>
     Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
 
@@ -179,18 +177,19 @@
     if (bodies.has(stream)) define(object, name, (...args) => held(read(...args)));
     return object;
   };
-  const alike = (stream, others) => {
-    if (bodies.has(stream)) for (const other of others) bodies.add(other);
-    return others;
-  };
   define(Stream, 'getReader', function (...args) { return holding(this, getReader.apply(this, args), 'read'); });
   // A transform of the page's own may wait for its clock.
   const timeless = [TextDecoderStream, TextEncoderStream, CompressionStream, DecompressionStream];
   define(Stream, 'pipeThrough', function (transform, ...rest) {
     const through = pipeThrough.call(this, transform, ...rest);
-    return timeless.some(one => transform instanceof one) ? alike(this, [through])[0] : through;
+    if (bodies.has(this) && timeless.some(one => transform instanceof one)) bodies.add(through);
+    return through;
   });
-  define(Stream, 'tee', function () { return alike(this, tee.call(this)); });
+  define(Stream, 'tee', function () {
+    const both = tee.call(this);
+    if (bodies.has(this)) for (const one of both) bodies.add(one);
+    return both;
+  });
   define(Stream, 'pipeTo', function (...args) {
     const piping = pipeTo.apply(this, args);
     return bodies.has(this) ? held(piping) : piping;
