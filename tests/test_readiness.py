@@ -131,13 +131,16 @@ REDIRECTS = {
     "at once": "",
     "after a wait": "await new Promise(done => setTimeout(done, 30));",
     "after a request": "await fetch('/late');",
+    "while its clock moves": """
+        setInterval(() => { for (spins = 3e6; spins--;); }, 1);
+        await new Promise(done => setTimeout(done, 100));""",
 }
 
 
 @pytest.mark.parametrize("when", REDIRECTS)
 async def test_a_page_may_send_its_visitor_elsewhere_while_it_loads(when: str, tmp_path: Path) -> None:
     go = f"{REDIRECTS[when]} location.href = '/other'; await new Promise(() => {{}})"
-    page = f"<script>asyncrender.ready = (async () => {{ {go} }})()</script><p>soon"
+    page = f"<script>let spins; asyncrender.ready = (async () => {{ {go} }})()</script><p>soon"
     red = "<body style='margin: 0; background: red'>"
 
     def answer(request: http.server.BaseHTTPRequestHandler) -> None:

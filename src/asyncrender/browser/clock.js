@@ -305,7 +305,7 @@
   // ---- what the renderer calls ------------------------------------------------------------------------------------
 
   const frameTime = frame => frame * 1000 * config.rate[1] / config.rate[0];
-  let readiness = 'unset', readyPromise, stirring = null;
+  let readiness = 'unset', readyPromise, stirring = null, leading = 0;
   const watchReady = () => {
     const promise = window.asyncrender?.ready;
     if (promise === readyPromise) return;
@@ -364,7 +364,8 @@
       const media = clock.media?.waiting() ?? [];
       return [...fonts, ...images, ...media, ...(readiness === 'pending' ? ['window.asyncrender.ready'] : [])];
     },
-    lead: step => clock.moveTo(frameTime(step), null, () => readiness === 'done'),
+    // A frame further towards `ready`, which may wait for a timer.
+    lead: () => clock.moveTo(frameTime(++leading), null, () => readiness === 'done'),
     zero() { clock.zero(); },
     join: frame => clock.join(frameTime(frame)),
     settle: () => clock.settle(),

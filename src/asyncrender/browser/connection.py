@@ -21,6 +21,9 @@ from asyncrender.tasks import open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
 
+DEPARTED = frozenset({"Inspected target navigated or closed", "Execution context was destroyed."})
+"""Chromium's words for a question whose document left before it had answered."""
+
 
 class CallFailed(BrowserError):
     """Chromium refused a command. `code` and `reason` are its own (JSON-RPC)."""
@@ -28,6 +31,10 @@ class CallFailed(BrowserError):
     def __init__(self, method: str, code: int, reason: str) -> None:
         super().__init__(f"The browser refused {method}: {reason} ({code}).")
         self.method, self.code, self.reason = method, code, reason
+
+
+class DocumentLeft(CallFailed):
+    """The page went to another document before the command was over."""
 
 
 class Command:
@@ -58,8 +65,8 @@ class Command:
         if self._reply is None:
             raise self._connection.crash(self._method, self.session)
         if "error" in self._reply:
-            error = self._reply["error"]
-            raise CallFailed(self._method, error.get("code", 0), error.get("message", ""))
+            code, reason = self._reply["error"].get("code", 0), self._reply["error"].get("message", "")
+            raise (DocumentLeft if reason in DEPARTED else CallFailed)(self._method, code, reason)
         result: dict[str, Any] = self._reply.get("result", {})
         return result
 

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images, stall
-from asyncrender.browser.connection import CallFailed, Command
+from asyncrender.browser.connection import CallFailed, Command, DocumentLeft
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound
 from asyncrender.log import get_logger
@@ -40,9 +40,6 @@ QUIET_POLLS = 5
 
 OWN_ORIGIN = "https://asyncrender.invalid"
 """What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
-
-NAVIGATED = "Inspected target navigated or closed"
-"""Chromium's word for a question whose document left before it had answered."""
 
 LEFT = "the page left for another document"
 
@@ -128,8 +125,8 @@ class Page:
     async def _value(self, evaluation: Command) -> Any:
         try:
             reply = await evaluation.result()
-        except CallFailed as error:
-            if error.reason != NAVIGATED or self._frame is None:
+        except DocumentLeft:
+            if self._frame is None:
                 raise
             raise await self._threw(LEFT) from None
         if "exceptionDetails" in reply:
@@ -163,14 +160,12 @@ class Page:
         if waiting == ["the document to load"]:
             raise self._not_ready([*waiting, *await self._media_waited_for()], timeouts.load, "timeouts.load")
         with anyio.move_on_after(timeouts.ready):
-            quiet = steps = 0
-            while waiting or self._pending:
+            quiet = 0
+            while waiting or self._pending or not await self._still_there("zero()"):
                 quiet = 0 if self._pending or waiting != ["window.asyncrender.ready"] else quiet + 1
                 if quiet > QUIET_POLLS:
-                    steps += 1
-                    await self._tell(f"lead({steps})")
+                    await self._still_there("lead()")
                 waiting = await self._waiting(paint)
-            await self._tell("zero()")
             return
         raise self._not_ready(waiting, timeouts.ready, "timeouts.ready")
 
@@ -244,16 +239,20 @@ class Page:
         if paint is not None:
             await paint()
         waiting: list[str] | None = None
-        try:
+        with contextlib.suppress(DocumentLeft):  # while it loads, a page may send its visitor elsewhere
             await self._forget_unread()
             if not self._pending:
                 await self.evaluate(f"globalThis.{CONTROL}?.settle()")
             waiting = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
-        except CallFailed as error:
-            if error.reason != NAVIGATED:  # while it loads, a page may send its visitor elsewhere
-                raise
         await self.check()
         return ["the document to load"] if waiting is None else waiting
+
+    async def _still_there(self, order: str) -> bool:
+        """Give an order while it loads. False if the document left before it was carried out."""
+        with contextlib.suppress(DocumentLeft):
+            await self._tell(order)
+            return True
+        return False
 
     async def _media_waited_for(self) -> list[str]:
         with anyio.move_on_after(stall.LAST_QUESTION_SECONDS):
