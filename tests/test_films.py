@@ -111,16 +111,3 @@ async def test_a_film_that_stands_still_at_first_can_be_taken_raw(when: str, tmp
     result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", options)
     shown = [number(picture) for picture in pictures(result.output)]
     assert shown == [max(0, frame - 10) if when else 0 for frame in range(20)]
-
-
-async def test_a_canvas_that_a_worker_draws_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / "worker.js").write_text("onmessage = () => postMessage('x')")
-    (tmp_path / "scene.html").write_text("""<canvas></canvas><script>
-      const worker = new Worker('worker.js'), paper = document.querySelector('canvas').transferControlToOffscreen();
-      for (const given of [[], [new ArrayBuffer(8)], {}, undefined, null]) worker.postMessage(given, given);
-      if (asyncrender.props.draws) worker.postMessage(paper, [paper]);
-    </script>""")
-    for draws in (False, True):
-        options = ar.RenderOptions(width=160, height=80, fps=25, frame_count=2, props={"draws": draws})
-        result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mp4", options)
-        assert [warning.startswith("a canvas is drawn by a worker") for warning in result.warnings] == [True] * draws

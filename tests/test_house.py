@@ -25,6 +25,7 @@ FLOORS = (
     {"browser.launch", "browser.server", "media.decode", "media.encode", "media.sound", "media.concat", "media.mix"},
     {"media.ffmpeg"},
     {"media.codecs", "media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
+    {"browser.workers"},
     {"browser.connection", "files", "scratch"},
     {"process", "threads", "retry", "locks", "tasks", "machine"},
     {"trace", "forks"},

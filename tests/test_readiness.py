@@ -152,12 +152,29 @@ async def test_a_page_may_send_its_visitor_elsewhere_while_it_loads(when: str, t
 
 
 LATE = """<body><script>
-  const worker = new Worker(URL.createObjectURL(new Blob(['setTimeout(() => postMessage(0), 500)'])));
-  const answer = new ReadableStream({start(its) { worker.onmessage = () => its.close(); }});
-  setTimeout(() => new Response(answer).text().then(() => { document.body.style.background = 'red'; }), 0);
+  const slow = {name: 'PBKDF2', hash: 'SHA-512', salt: new Uint8Array(8), iterations: 1e6};
+  const secret = crypto.subtle.importKey('raw', new Uint8Array(8), 'PBKDF2', false, ['deriveBits']);
+  secret.then(key => setTimeout(async () => {
+    await crypto.subtle.deriveBits(slow, key, 256);
+    document.body.style.background = 'red';
+  }, 0));
 </script>"""
 
 
 async def test_an_answer_is_waited_for_by_the_page_and_by_the_renderer_at_once(tmp_path: Path) -> None:
     result = await ar.render(ar.Html(LATE), tmp_path / "x.mkv", small(frame_count=1, timeouts={"load": 5}))
     assert pictures(result.output)[0][2, 2].tolist() == RED
+
+
+FED = """<body><script>
+  const late = what => new ReadableStream({start(its) { setTimeout(() => { its.enqueue(what); its.close(); }, 50); }});
+  const worker = new Worker(URL.createObjectURL(new Blob(['setTimeout(() => postMessage(0), 50)'])));
+  const told = new ReadableStream({start(its) { worker.onmessage = () => its.close(); }});
+  Promise.all([new Response(late(new Uint8Array(1))).arrayBuffer(), new Response(told).text()])
+    .then(() => { document.body.style.background = 'red'; });
+</script>"""
+
+
+async def test_what_a_page_feeds_into_an_answer_by_its_clock_does_not_stop_that(tmp_path: Path) -> None:
+    result = await ar.render(ar.Html(FED), tmp_path / "x.mkv", small(frame_count=4, timeouts={"frame": 8}))
+    assert [picture[2, 2].tolist() == RED for picture in pictures(result.output)] == [False, False, True, True]

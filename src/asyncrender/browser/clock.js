@@ -1,16 +1,19 @@
 // The page's clock. Runs in every document before the page's first script; the page then lives in virtual time, which
-// moves only when the renderer says advance(frame). Documents of one origin share the clock of their top document.
-// How the page's own functions come to follow it: surroundings.js.
+// moves only when the renderer says advance(frame). Documents of one origin share the clock of their top document; a
+// worker, in which `window` is its global object and there is no `document`, has one that follows (workers.js).
+// How the page's own functions come to go by it: surroundings.js.
 (config, key) => {
   'use strict';
+  const timeOf = type => Object.getOwnPropertyDescriptor(window[type]?.prototype ?? {}, 'currentTime');
   const native = {
     setTimeout: window.setTimeout.bind(window),
     Date: window.Date,
     MessageChannel: window.MessageChannel,
+    postToPort: window.MessagePort.prototype.postMessage,
     reportError: window.reportError.bind(window),
     requestAnimationFrame: window.requestAnimationFrame.bind(window),
-    setAnimationTime: Object.getOwnPropertyDescriptor(Animation.prototype, 'currentTime').set,
-    timelineTime: Object.getOwnPropertyDescriptor(AnimationTimeline.prototype, 'currentTime').get,
+    setAnimationTime: timeOf('Animation')?.set,
+    timelineTime: timeOf('AnimationTimeline')?.get,
     fetch: window.fetch.bind(window),
     arrayBuffer: Response.prototype.arrayBuffer,
   };
@@ -25,7 +28,7 @@
     const timers = new Map(), windows = new Set(), anchors = new WeakMap();
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
-    const clock = {now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), surfaces: false};
+    const clock = {now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false};
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
@@ -37,8 +40,9 @@
     // A task of its own: promise reactions of the callback before it have all run.
     const turns = [];
     channel.port1.onmessage = () => turns.shift()();
-    const turn = () => new Promise(resolve => { turns.push(resolve); channel.port2.postMessage(0); });
+    const turn = () => new Promise(resolve => { turns.push(resolve); native.postToPort.call(channel.port2, 0); });
     clock.turn = turn;
+    clock.setRealTimeout = native.setTimeout;
     // While the page waits for an answer from outside, its time stands: answers come at the same time on every machine.
     clock.hold = () => {
       let held = true;
@@ -247,6 +251,8 @@
         pin();
         for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
+        for (const worker of clock.workers) worker.move(time);
+        if (clock.workers.size) await quiet();
         await runFrameCallbacks();
         await runIdleCallbacks();
         await runTimers(time);
@@ -265,6 +271,7 @@
       for (const timer of timers.values()) timer.at -= passed;
       clock.now = 0;
       clock.media?.zero(passed);
+      for (const worker of clock.workers) worker.zero();
       restartAnimations();
       pinSmil(true);
     };
@@ -288,10 +295,10 @@
   };
   const shared = inherited();
   const clock = shared ?? makeClock();
-  clock.windows.add(window);
+  if (document) clock.windows.add(window);
   // A document of another origin has a clock of its own, which the renderer must be told of, unless nothing runs there.
   const announce = window[config.announce];
-  if (!shared && window !== window.top) clock.turn().then(() => announce(''));
+  if (document && !shared && window !== window.top) clock.turn().then(() => announce(''));
   delete window[config.announce];
 
   // ---- what the page knows of its film ------------------------------------------------------------------------------
@@ -325,7 +332,7 @@
   // since the machine did: `offset` between. An animation frame may also come of an old tick, so it is the time that counts.
   const drawing = {tick: NaN, offset: NaN, rounds: 0, passed() {}, proceed() {}};
   const ROUNDS = 3;  // animation frames that nobody has asked about, before no more are wanted: they are work
-  const timeline = new DocumentTimeline();  // the document's own stands still
+  const timeline = document && new DocumentTimeline();  // the document's own stands still
   // Two turns: what the animation frame had done after it, such as the calls of IntersectionObservers, comes before.
   const frameOver = () => clock.turn().then(clock.turn);
   const nextTick = () => native.requestAnimationFrame(() => {

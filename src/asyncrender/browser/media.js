@@ -629,14 +629,7 @@
         return Reflect.construct(target, args, newTarget);
       }});
 
-  const post = Worker.prototype.postMessage;
-  define(Worker.prototype, 'postMessage', function (message, given, ...rest) {
-    const moved = given?.transfer ?? (Array.isArray(given) ? given : []);
-    if ([...moved].some(one => one instanceof OffscreenCanvas))
-      warn('a canvas is drawn by a worker, which moves by the wall clock');
-    return post.call(this, message, given ?? [], ...rest);
-  });
-
+  control.warn = warn;
   control.sounds = () => media.sounds();
   Object.defineProperty(control, 'warnings', {get: () => media.warnings});
 }

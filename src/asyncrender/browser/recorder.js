@@ -12,12 +12,12 @@
     Object.defineProperty(MediaDevices.prototype, name, {value, writable: true, configurable: true, enumerable: true});
   if (window !== window.top) return;
 
-  const {Worker, Blob, MediaStreamTrackProcessor} = window, {mediaDevices} = navigator;
+  const {Blob, MediaStreamTrackProcessor} = window, {mediaDevices} = navigator;
   const {createObjectURL, revokeObjectURL} = URL;
   const recording = {state: 'unset'};
   const begin = async () => {
     const source = createObjectURL(new Blob([config.writer], {type: 'text/javascript'}));
-    const worker = new Worker(source);
+    const worker = new (window[key].native.Worker)(source, {name: key});
     const opened = new Promise((resolve, reject) => {
       // Once it has opened, nobody hears of a rejection.
       const fail = failed => { reject(new Error(failed)); tell(JSON.stringify({failed})); };

@@ -1,5 +1,6 @@
 // What the page sees in place of the browser's own: clocks, timers, chance and requests that follow the renderer's
-// clock. Runs in every document after clock.js and before the page's first script.
+// clock. Runs in every document, and in every worker (see clock.js), before its first script; what only documents have:
+// elements.js.
 (config, key) => {
   'use strict';
   const {clock, native, define} = window[key];
@@ -29,7 +30,7 @@
     requestIdleCallback(callback) { return clock.addIdle(needFunction(callback, 'requestIdleCallback')); },
     cancelIdleCallback(id) { clock.removeIdle(Number(id)); },
   };
-  for (const [name, value] of Object.entries(api)) define(window, name, value);
+  for (const [name, value] of Object.entries(api)) if (name in window) define(window, name, value);
 
   const epochNow = () => Math.floor(config.epoch + clock.now + EPSILON);
   const VirtualDate = new Proxy(native.Date, {
@@ -42,34 +43,6 @@
 
   define(Performance.prototype, 'now', () => clock.now);
   defineGetter(Performance.prototype, 'timeOrigin', () => config.epoch);
-  defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
-  const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
-  defineGetter(Animation.prototype, 'startTime', function () {
-    if (startTime.get.call(this) === null) return null;
-    return clock.now - Number(this.currentTime ?? 0) / (this.playbackRate || 1);
-  }, function (value) {
-    // With a start an animation runs, be it paused before or not yet begun.
-    startTime.set.call(this, value === null ? null : native.timelineTime.call(document.timeline) ?? 0);
-    if (value !== null) this.currentTime = (clock.now - Number(value)) * this.playbackRate;
-  });
-
-  for (const name of ['play', 'reverse', 'updatePlaybackRate']) {
-    const begin = Animation.prototype[name];
-    define(Animation.prototype, name, function (...args) {
-      begin.apply(this, args);
-      clock.begun.add(this);
-      if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
-    });
-  }
-  const setter = (name, after) => {
-    const {get, set} = Object.getOwnPropertyDescriptor(Animation.prototype, name);
-    defineGetter(Animation.prototype, name, get, function (value) { set.call(this, value); after(this, value); });
-  };
-  setter('playbackRate', animation => clock.begun.add(animation));
-  setter('currentTime', (animation, value) => {
-    if (value === null) clock.sought.delete(animation);
-    else clock.sought.set(animation, Number(value));
-  });
   defineGetter(Event.prototype, 'timeStamp', () => clock.now);
   const mark = Performance.prototype.mark;
   define(Performance.prototype, 'mark', function (name, options) {
@@ -123,29 +96,6 @@
     });
   }
 
-  const attachShadow = Element.prototype.attachShadow;
-  define(Element.prototype, 'attachShadow', function (...args) {
-    const root = attachShadow.apply(this, args);
-    clock.addRoot(root);
-    return root;
-  });
-  // Shadow roots that stand in the markup are there without a call.
-  const findRoots = root => {
-    for (const {shadowRoot} of root.querySelectorAll('*'))
-      if (shadowRoot) { clock.addRoot(shadowRoot); findRoots(shadowRoot); }
-  };
-  document.addEventListener('DOMContentLoaded', () => findRoots(document));
-
-  // Where the window is depends on how frames are taken.
-  for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
-
-  // What is drawn there is shown at once, not with the frame.
-  const transfer = HTMLCanvasElement.prototype.transferControlToOffscreen;
-  define(HTMLCanvasElement.prototype, 'transferControlToOffscreen', function () {
-    clock.surfaces = true;
-    return transfer.call(this);
-  });
-
   // ---- answers from outside hold the clock --------------------------------------------------------------------------
 
   const held = promise => {
@@ -156,14 +106,27 @@
   const fetch = window.fetch.bind(window);
   define(window, 'fetch', (...args) => held(fetch(...args)));
   const endless = response => /event-stream|ndjson/.test(response.headers.get('content-type') ?? '');
+  // What a page itself puts into a stream may need its clock.
+  const fed = new WeakSet();
+  const feeds = (name, isFed) => {
+    const Native = window[name];
+    define(window, name, new Proxy(Native, {construct(target, args, newTarget) {
+      const made = Reflect.construct(target, args, newTarget);
+      if (isFed(args[0])) fed.add(made);
+      return made;
+    }}));
+    define(Native.prototype, 'constructor', window[name]);
+  };
+  feeds('ReadableStream', () => true);
+  feeds('Response', body => fed.has(body));
   for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
     const read = Response.prototype[name];
     define(Response.prototype, name, function () {
       const reading = read.call(this);
-      return endless(this) ? reading : held(reading);
+      return endless(this) || fed.has(this) ? reading : held(reading);
     });
   }
-  // Bodies that come from outside and end; what a page itself puts into a stream may need its clock.
+  // Bodies that come from outside and end.
   const bodies = new WeakSet();
   const body = Object.getOwnPropertyDescriptor(Response.prototype, 'body').get;
   defineGetter(Response.prototype, 'body', function () {
@@ -206,18 +169,6 @@
     this.addEventListener('loadend', release, {once: true});
     try { return send.apply(this, args); } catch (error) { release(); throw error; }
   });
-  for (const [type, name] of [[HTMLImageElement, 'decode'], [FontFace, 'load']]) {
-    const begin = type.prototype[name];
-    define(type.prototype, name, function () { return held(begin.call(this)); });
-  }
-  const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
-  defineGetter(HTMLImageElement.prototype, 'src', source.get, function (value) {
-    source.set.call(this, value);
-    if (this.complete || this.loading === 'lazy') return;
-    const letGo = clock.hold(), release = () => { clock.images.delete(this); letGo(); };
-    clock.images.set(this, release);
-    for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
-  });
   // What the browser does beside the page: its answer, too, comes at the same time on every machine.
   const beside = {
     Blob: ['arrayBuffer', 'bytes', 'text'],
@@ -229,7 +180,9 @@
     OfflineAudioContext: ['startRendering'],
     ImageDecoder: ['decode'],
     VideoDecoder: ['flush'],
+    FontFace: ['load'],
     FontFaceSet: ['load'],
+    HTMLImageElement: ['decode'],
   };
   const methods = (type, names, wrap) => {
     const object = window[type]?.prototype ?? {};
@@ -250,13 +203,6 @@
   methods('IDBDatabase', ['transaction'], transaction => {
     heldUntil(transaction, 'complete', 'abort');
     return transaction;
-  });
-  const toBlob = HTMLCanvasElement.prototype.toBlob;
-  define(HTMLCanvasElement.prototype, 'toBlob', function (callback, ...rest) {
-    const release = clock.hold();
-    try {
-      toBlob.call(this, blob => { try { callback(blob); } finally { release(); } }, ...rest);
-    } catch (error) { release(); throw error; }
   });
   const createBitmap = window.createImageBitmap.bind(window);
   define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from asyncrender.browser.launch import Browser
-from asyncrender.browser.page import ANNOUNCE, Page
+from asyncrender.browser.page import ANNOUNCE, CONTROL, Page
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
+from asyncrender.browser.workers import lead_workers
 from asyncrender.specs import RenderOptions
 
-SCRIPTS = ("clock.js", "surroundings.js", "scrolling.js")
-"""What runs in every document before its own first script, in this order."""
+SCRIPTS = ("clock.js", "surroundings.js", "workers.js", "elements.js", "scrolling.js")
+"""What runs in every document before its own first script, in this order; what in every worker: `workers`."""
 
 
 async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:
@@ -57,6 +58,7 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     config = _config(options)
     for script in SCRIPTS:
         await page.add_script(script, config)
+    await lead_workers(connection, session, config, CONTROL)
     return page
 
 

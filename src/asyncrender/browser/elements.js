@@ -1,0 +1,79 @@
+// What documents have, and workers have not, in place of the browser's own: animations, elements. Runs in every document
+// after surroundings.js.
+(config, key) => {
+  'use strict';
+  const {clock, native, define} = window[key];
+
+  const defineGetter = (object, name, get, set) =>
+    Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
+
+  defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
+  const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
+  defineGetter(Animation.prototype, 'startTime', function () {
+    if (startTime.get.call(this) === null) return null;
+    return clock.now - Number(this.currentTime ?? 0) / (this.playbackRate || 1);
+  }, function (value) {
+    // With a start an animation runs, be it paused before or not yet begun.
+    startTime.set.call(this, value === null ? null : native.timelineTime.call(document.timeline) ?? 0);
+    if (value !== null) this.currentTime = (clock.now - Number(value)) * this.playbackRate;
+  });
+
+  for (const name of ['play', 'reverse', 'updatePlaybackRate']) {
+    const begin = Animation.prototype[name];
+    define(Animation.prototype, name, function (...args) {
+      begin.apply(this, args);
+      clock.begun.add(this);
+      if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
+    });
+  }
+  const setter = (name, after) => {
+    const {get, set} = Object.getOwnPropertyDescriptor(Animation.prototype, name);
+    defineGetter(Animation.prototype, name, get, function (value) { set.call(this, value); after(this, value); });
+  };
+  setter('playbackRate', animation => clock.begun.add(animation));
+  setter('currentTime', (animation, value) => {
+    if (value === null) clock.sought.delete(animation);
+    else clock.sought.set(animation, Number(value));
+  });
+
+  const attachShadow = Element.prototype.attachShadow;
+  define(Element.prototype, 'attachShadow', function (...args) {
+    const root = attachShadow.apply(this, args);
+    clock.addRoot(root);
+    return root;
+  });
+  // Shadow roots that stand in the markup are there without a call.
+  const findRoots = root => {
+    for (const {shadowRoot} of root.querySelectorAll('*'))
+      if (shadowRoot) { clock.addRoot(shadowRoot); findRoots(shadowRoot); }
+  };
+  document.addEventListener('DOMContentLoaded', () => findRoots(document));
+
+  // Where the window is depends on how frames are taken.
+  for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
+
+  // What is drawn there is shown at once, not with the frame.
+  const transfer = HTMLCanvasElement.prototype.transferControlToOffscreen;
+  define(HTMLCanvasElement.prototype, 'transferControlToOffscreen', function () {
+    clock.surfaces = true;
+    return transfer.call(this);
+  });
+
+  // ---- answers from outside hold the clock --------------------------------------------------------------------------
+
+  const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');
+  defineGetter(HTMLImageElement.prototype, 'src', source.get, function (value) {
+    source.set.call(this, value);
+    if (this.complete || this.loading === 'lazy') return;
+    const letGo = clock.hold(), release = () => { clock.images.delete(this); letGo(); };
+    clock.images.set(this, release);
+    for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
+  });
+  const toBlob = HTMLCanvasElement.prototype.toBlob;
+  define(HTMLCanvasElement.prototype, 'toBlob', function (callback, ...rest) {
+    const release = clock.hold();
+    try {
+      toBlob.call(this, blob => { try { callback(blob); } finally { release(); } }, ...rest);
+    } catch (error) { release(); throw error; }
+  });
+}

@@ -1,0 +1,56 @@
+"""Workers: each gets our clock before its own first line, and from then on goes by that of who made it (workers.js)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import resources
+from typing import Any
+
+from asyncrender.browser.connection import Connection
+
+SCRIPTS = ("clock.js", "surroundings.js", "workers.js")
+"""What runs in every worker, in this order."""
+
+ATTACH = {
+    "autoAttach": True,
+    "waitForDebuggerOnStart": True,
+    "flatten": True,
+    "filter": [{"type": "worker"}, {"exclude": True}],
+}
+"""DevTools' Target.setAutoAttach: dedicated workers alone, each stopped before its first line."""
+
+
+async def lead_workers(connection: Connection, session: str, config: Mapping[str, Any], key: str) -> None:
+    """From now on the workers that this page makes, and those that they make, go by its clock.
+
+    `config` and `key` are what the scripts of documents get. A worker whose name is `key` is ours, and left alone.
+    """
+
+    source = _source(config, key)
+
+    def attached(event: dict[str, Any]) -> None:
+        """It has not all that its scripts will find before the first of them begins: there it shall stop again."""
+        session = event["sessionId"]
+        post = partial(connection.post, session=session)
+        connection.listen("Target.attachedToTarget", attached, session)
+        connection.listen("Debugger.paused", partial(begin, post), session)
+        post("Target.setAutoAttach", ATTACH)
+        post("Debugger.enable", {})
+        post("Debugger.setInstrumentationBreakpoint", {"instrumentation": "beforeScriptExecution"})
+        post("Runtime.runIfWaitingForDebugger", {})
+
+    def begin(post: Callable[[str, dict[str, Any]], None], event: dict[str, Any]) -> None:
+        post("Runtime.evaluate", {"expression": source})
+        post("Debugger.disable", {})
+
+    connection.listen("Target.attachedToTarget", attached, session)
+    await connection.call("Target.setAutoAttach", ATTACH, session)
+
+
+def _source(config: Mapping[str, Any], key: str) -> str:
+    texts = [resources.files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip() for name in SCRIPTS]
+    calls = "\n".join(f"({text})(config, key);" for text in texts)
+    given = f"self, undefined, {json.dumps(config)}, {json.dumps(key)}"
+    return f"if (self.name !== {json.dumps(key)}) ((window, document, config, key) => {{\n{calls}\n}})({given})"
