@@ -375,7 +375,13 @@ def test_what_was_resolved_first_counts(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "why"), [("/proc", "cannot be written"), ("/nowhere/at/all", "does not exist"), ("/etc/passwd", "exist")]
+    ("folder", "why"),
+    [
+        ("/proc", "cannot be written"),
+        ("/nowhere/at/all", "does not exist"),
+        ("/etc/passwd", "exist"),
+        (f"/{'x' * 999}", "does not exist"),
+    ],
 )
 def test_a_folder_that_cannot_hold_the_output_is_named(folder: str, why: str) -> None:
     with pytest.raises(InvalidOption, match=why) as refused, Workspace(make(), Path(folder)).lock():
@@ -387,6 +393,13 @@ def test_an_output_that_is_a_folder_is_refused(workspace: Workspace) -> None:
     workspace.output.mkdir()
     with pytest.raises(InvalidOption, match="it is a folder"):
         workspace.prepare()
+
+
+def test_a_pipe_is_not_replaced(workspace: Workspace) -> None:
+    os.mkfifo(workspace.output)
+    with pytest.raises(InvalidOption, match="it is a pipe"):
+        workspace.prepare()
+    assert workspace.output.is_fifo()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from asyncrender import formats, scratch
 from asyncrender.errors import InvalidOption
+from asyncrender.files import is_folder
 from asyncrender.threads import in_thread
 from asyncrender.workspace import idle
 
@@ -61,15 +62,15 @@ def _clean(place: Path, *, dry_run: bool) -> CleanReport:
 
 
 def _work_folders(place: Path) -> Iterator[Path]:
-    if place.is_dir():
+    if is_folder(place):
         candidates = sorted(place.iterdir())
-    elif place.parent.is_dir():
+    elif is_folder(place.parent):
         candidates = [place.parent / f".{place.name}.asyncrender"]
     else:
         raise InvalidOption("place", str(place), "it has to be a folder, or an output in one")
     for folder in candidates:
         named = WORK_FOLDER.fullmatch(folder.name)
-        if named and folder.is_dir() and not folder.is_symlink() and _is_output(named[1]):
+        if named and is_folder(folder) and not folder.is_symlink() and _is_output(named[1]):
             yield folder
 
 

@@ -1,11 +1,17 @@
-"""Whether files are still the same: by their checksums, so that neither a copy nor a mere touch counts as a change."""
+"""Whether files are there, may be there, and are still the same: by their checksums, so that neither a copy nor a mere
+touch counts as a change.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from asyncrender.errors import InvalidOption
 from asyncrender.threads import pause_point
 
 READ_BYTES = 1 << 20
@@ -16,6 +22,34 @@ UNSURE = "changed while it was read"
 
 Stamp = tuple[int, int]
 """(bytes, time of the last change in nanoseconds) of a file."""
+
+
+def is_file(path: Path) -> bool:
+    """As Path.is_file; at a path that there cannot be, such as one that is too long, there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_file()
+    return False
+
+
+def is_folder(path: Path) -> bool:
+    """As Path.is_dir; at a path that there cannot be there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
+def check_output(output: Path) -> None:
+    """Raise InvalidOption if there can be no file of that name, or if something else has it."""
+    folder = output.parent
+    if not is_folder(folder):
+        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} does not exist")
+    if is_folder(output):
+        raise InvalidOption("output", str(output), "it is a folder; give a file's name")
+    with contextlib.suppress(OSError):  # nothing is there
+        if not stat.S_ISREG(output.stat().st_mode):
+            raise InvalidOption("output", str(output), "it is a pipe, a socket or a device; give a file's name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} cannot be written")
 
 
 def stamp(path: Path) -> Stamp:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,6 +23,7 @@ import anyio
 from asyncrender import machine
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
 from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
+from asyncrender.files import check_output, is_file
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, fit_version, probe
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output, unfit_for_raw
@@ -293,17 +293,6 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
         raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
 
 
-def check_output(output: Path) -> None:
-    """Raise InvalidOption if there can be no file of that name."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} does not exist")
-    if output.is_dir():
-        raise InvalidOption("output", str(output), "it is a folder; give a file's name")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} cannot be written")
-
-
 async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> None:
     audio = complete(options.model_copy(update={"frame_count": options.frame_count or 1}), name).audio
     there = await encoders(ffmpeg)
@@ -317,7 +306,7 @@ async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> Non
 
 async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:
     path, option = Path(track.path).absolute(), f"audio.tracks.{index}.path"
-    if not path.is_file():
+    if not is_file(path):
         raise InvalidOption(option, track.path, "there is no such file")
     try:
         sounds = (await probe(path)).audio

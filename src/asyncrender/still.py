@@ -14,11 +14,12 @@ from asyncrender import formats, scratch
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.probe import is_seekable
 from asyncrender.errors import AsyncRenderError, InvalidOption
+from asyncrender.files import check_output
 from asyncrender.media import ffmpeg, graphs
 from asyncrender.media.decode import open_decoder
 from asyncrender.plan import scene_url
 from asyncrender.process import run
-from asyncrender.resolve import JUMP_FRAMES, anchored, check_output, resolve
+from asyncrender.resolve import JUMP_FRAMES, anchored, resolve
 from asyncrender.retry import retried
 from asyncrender.specs import AudioOptions, RenderOptions, VideoOptions
 from asyncrender.threads import in_thread

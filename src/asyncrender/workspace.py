@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, disk_error
-from asyncrender.files import Checksums, Stamp, checksum
+from asyncrender.files import Checksums, Stamp, check_output, checksum
 from asyncrender.forks import Descriptor
 from asyncrender.locks import claimed, free, open_lock, take
 from asyncrender.plan import chunk_key, differences, is_url
@@ -92,10 +92,7 @@ class Workspace:
 
     def prepare(self) -> None:
         """Make the work folder. Raises InvalidOption if the output cannot lie there, DiskFull."""
-        if not self.folder.is_dir():
-            raise InvalidOption("output", str(self.output), f"the folder {str(self.folder)!r} does not exist")
-        if self.output.is_dir():
-            raise InvalidOption("output", str(self.output), "it is a folder; give a file's name")
+        check_output(self.output)
         self.spare(
             {f"audio.tracks.{number}": track.path for number, track in enumerate(self._plan.options.audio.tracks)}
         )

@@ -14,6 +14,7 @@ from pydantic import PlainSerializer
 
 from asyncrender import process
 from asyncrender.errors import ChunkDamaged, InvalidOption, MediaError, MissingTool, ToolFailed
+from asyncrender.files import is_file
 from asyncrender.media import graphs, packets
 from asyncrender.specs import Model, Rate, write_fraction
 from asyncrender.threads import in_thread
@@ -102,7 +103,7 @@ async def probe(
     knows, ToolStalled after `idle_seconds` without a sign of life, MissingTool.
     """
     file = fspath(path)
-    if not await in_thread(Path(file).is_file):
+    if not await in_thread(lambda: is_file(Path(file))):
         raise InvalidOption("path", file, "there is no such file")
     found = json.loads(await _ffprobe(file, "-of", "json", "-show_format", "-show_streams", idle_seconds=idle_seconds))
     form, streams = found["format"], found.get("streams", [])
