@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ async def test_each_frame_of_each_worker_is_there(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(stages, "MEMORY_SECONDS", 0.02)  # so short an encoder's life may lie between two looks
     file = tmp_path / "elsewhere" / "trace.json"
     file.parent.mkdir()
-    file.write_text("an older one")
+    file.write_text('{"traceEvents": [], "made": "by an older one"}')
     options = small(frame_count=12, concurrency=2, trace=str(file))
     result = await ar.render(SCENES / "css.html", tmp_path / "out.mkv", options)
     assert left_in(tmp_path) == {"out.mkv", "elsewhere"}
@@ -118,16 +119,21 @@ async def test_a_trace_that_cannot_be_written_does_not_fail_the_render(tmp_path:
     assert left_in(tmp_path) == {"out.mkv", "t.json"}
 
 
-@pytest.mark.parametrize("name", ["out.mkv", "nowhere/t.json", "music.wav", "scene.html", "folder"])
+@pytest.mark.parametrize("name", ["out.mkv", "nowhere/t.json", "style.css", "scene.html", "folder", "pipe", "x" * 999])
 async def test_it_overwrites_nothing_else(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    for file in ("music.wav", "scene.html", "out.mkv"):
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("style.css", "scene.html", "out.mkv"):
         (tmp_path / file).write_text("kept")
-    audio = ar.AudioOptions(tracks=(ar.AudioTrack(path=str(tmp_path / "music.wav")),))
-    options = small(frame_count=2, trace=str(tmp_path / name), audio=audio)
-    with pytest.raises(ar.InvalidOption, match="trace"):
-        await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", options)
-    assert {(tmp_path / file).read_text() for file in ("music.wav", "scene.html", "out.mkv")} == {"kept"}
+    for scene in (tmp_path / "scene.html", (tmp_path / "scene.html").as_uri()):
+        with pytest.raises(ar.InvalidOption, match="trace"):
+            await ar.render(scene, tmp_path / "out.mkv", small(frame_count=2, trace=str(tmp_path / name)))
+    if "/" not in name and name != "out.mkv":
+        plan = ar.RenderOrchestrator.plan(scene, tmp_path / "out.mkv", small(frame_count=2, trace=name))
+        with pytest.raises(ar.InvalidOption, match="trace"):
+            await ar.RenderOrchestrator().render(plan)
+    assert {(tmp_path / file).read_text() for file in ("style.css", "scene.html", "out.mkv")} == {"kept"}
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("name", ["../t.json", "/t.json", "a/t.json", "..", "out.mkv", ".out.mkv.asyncrender"])

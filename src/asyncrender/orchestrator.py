@@ -21,7 +21,7 @@ from asyncrender.log import bound, get_logger
 from asyncrender.plan import differences, make_plan, replan
 from asyncrender.progress import Cancelled, ChunkResult, Event, Failed, Finished, JobEvent, RenderResult
 from asyncrender.resolve import anchored, resolve
-from asyncrender.specs import Html, RenderChunk, RenderOptions, RenderPlan
+from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 from asyncrender.stages import (
     Board,
     OnProgress,
@@ -92,6 +92,8 @@ class RenderOrchestrator:
         return await reporting(lambda: self._carry_out(plan, board, trace_of(plan)), board, on_progress)
 
     async def _carry_out(self, plan: RenderPlan, board: Board, trace: Path | None) -> RenderResult:
+        if trace is not None:
+            check_trace(trace, Path(plan.base) / plan.final_output_file)
         async with traced(board, trace, f"asyncrender: {plan.final_output_file}"):
             try:
                 return await self._carry_out_stages(plan, board)
@@ -244,8 +246,7 @@ async def render(
     options = options or RenderOptions()
     began, trace = time.monotonic(), Path(options.trace).absolute() if options.trace else None
     if trace is not None:
-        tracks = [Path(track.path) for track in options.audio.tracks]
-        check_trace(trace, output, *tracks, *([] if isinstance(scene, Html) else [Path(scene)]))
+        check_trace(trace, output)
         options = options.model_copy(update={"trace": TRACE_NAME})
     resolved = await resolve(scene, output, options, limiter=limiter)
     plan = RenderOrchestrator.plan(scene, output, resolved)

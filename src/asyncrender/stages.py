@@ -19,6 +19,7 @@ import anyio
 
 from asyncrender import scratch
 from asyncrender.errors import ChunkDamaged, InvalidOption
+from asyncrender.files import is_folder
 from asyncrender.log import get_logger
 from asyncrender.machine import memory_of_all
 from asyncrender.media.concat import concat
@@ -43,7 +44,7 @@ from asyncrender.retry import retried
 from asyncrender.specs import RenderChunk, RenderPlan
 from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread
-from asyncrender.trace import STAGES_LANE, Trace
+from asyncrender.trace import BEGINNING, STAGES_LANE, Trace
 from asyncrender.workspace import Kept, Sidecar, Workspace
 
 NEWS_SECONDS = 1 / 60
@@ -135,12 +136,26 @@ def _write_trace(file: Path, text: str) -> None:
         _log.warning("the trace could not be written", file=str(file), reason=str(error))
 
 
-def check_trace(file: Path, *others: Path) -> None:
-    """Raises InvalidOption if a trace cannot be written there, or would overwrite one of `others`."""
-    if not file.parent.is_dir() or file.is_dir():
+def check_trace(file: Path, output: Path) -> None:
+    """Raises InvalidOption if a trace cannot be written there, or would overwrite what is no trace, or the output."""
+    if not is_folder(file.parent) or is_folder(file):
         raise InvalidOption("trace", str(file), "give the name of a file in a folder that exists")
-    if any(file.resolve() == other.resolve() for other in others):
-        raise InvalidOption("trace", str(file), "it would overwrite the output, the scene, or a track")
+    try:
+        free = file.resolve() != output.resolve() and _may_become_trace(file)
+    except OSError as error:
+        raise InvalidOption("trace", str(file), f"it cannot be read: {error.strerror}") from None
+    if not free:
+        raise InvalidOption("trace", str(file), "it would overwrite what is no trace; give it another name")
+
+
+def _may_become_trace(file: Path) -> bool:
+    """Whether nothing is lost: an older trace, an empty file, or none."""
+    if not file.exists():
+        return True
+    if not file.is_file():
+        return False
+    with file.open("rb") as there:
+        return there.read(len(BEGINNING)) in (b"", BEGINNING)
 
 
 async def settle(

@@ -18,6 +18,9 @@ MOST_EVENTS = 1_000_000
 
 STAGES_LANE = "stages"
 
+BEGINNING = b'{"traceEvents": ['
+"""Of a trace as `Trace.to_json` writes it."""
+
 MICROSECONDS = 1_000_000
 
 _NOTHING = nullcontext()
