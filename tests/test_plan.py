@@ -19,9 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncrender.errors import InvalidOption
-from asyncrender.plan import NOT_IN_FINGERPRINT, chunk_key, make_plan, replan
-from asyncrender.specs import AudioOptions, AudioTrack, Environment, Html, RenderOptions, RenderPlan
+from asyncrender.errors import InvalidOption, InvalidPlan
+from asyncrender.plan import NOT_IN_FINGERPRINT, check_plan, chunk_key, make_plan, replan
+from asyncrender.specs import (
+    AudioOptions,
+    AudioTrack,
+    Environment,
+    Html,
+    RenderOptions,
+    RenderPlan,
+    Timeouts,
+    VideoOptions,
+)
 
 MUSIC = AudioTrack(path="music.mp3", volume=0.6, fade_out=1.5)
 
@@ -384,3 +393,50 @@ def test_a_chunks_key_is_its_plans_and_its_windows() -> None:
     one, two = plan_of(concurrency=2), plan_of(concurrency=2, seed=1)
     keys = {chunk_key(plan.fingerprint, chunk) for plan in (one, two) for chunk in plan.chunks}
     assert len(keys) == 4
+
+
+def test_a_chunk_that_was_rendered_before_its_options_changed_has_another_key() -> None:
+    plan = plan_of()
+    changed = replan(plan, plan.options.model_copy(update={"seed": 1}))
+    assert chunk_key(plan.fingerprint, plan.chunks[0]) != chunk_key(plan.fingerprint, changed.chunks[0])
+
+
+# ---- plans that somebody changed
+
+
+def changed(part: str, **update: Any) -> RenderPlan:
+    """A plan of two chunks in which the options of one part are not those of the others."""
+    plan = plan_of(concurrency=2)
+    if part == "options":
+        return plan.model_copy(update={"options": plan.options.model_copy(update=update)})
+    first, second = plan.chunks
+    second = second.model_copy(update={"options": second.options.model_copy(update=update)})
+    return plan.model_copy(update={"chunks": (first, second)})
+
+
+@pytest.mark.parametrize(
+    ("part", "update", "words"),
+    [
+        ("options", {"width": 320}, r"chunks\.0\.options, width was 320, is 1920"),
+        ("chunks", {"width": 320}, r"chunks\.1\.options, width was 1920, is 320"),
+        ("chunks", {"fps": None}, r"chunks\.1\.options, fps was 30, is unset"),
+        ("options", {"fps": None}, r"options, fps was 30, is unset"),
+        ("chunks", {"video": VideoOptions(codec="libx265")}, r"chunks\.1\.options, video\.codec was libx264"),
+    ],
+)
+def test_a_plan_that_was_changed_in_one_place_only_is_refused(part: str, update: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidPlan, match=words):
+        check_plan(changed(part, **update))
+
+
+def test_chunks_have_files_of_their_own() -> None:
+    plan = plan_of(concurrency=2)
+    same = tuple(chunk.model_copy(update={"output_file": plan.concat_manifest[0]}) for chunk in plan.chunks)
+    files = {"chunks": same, "concat_manifest": tuple(chunk.output_file for chunk in same)}
+    with pytest.raises(InvalidPlan, match="names"):
+        check_plan(plan.model_copy(update=files))
+
+
+def test_a_plan_may_be_run_in_another_way() -> None:
+    check_plan(changed("options", concurrency=7, timeouts=Timeouts(load=1)))
+    check_plan(plan_of(concurrency=3).model_copy(update={"base": "/elsewhere"}))

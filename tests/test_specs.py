@@ -95,6 +95,8 @@ def test_whatever_a_plan_says_its_files_lie_in_its_folder(text: str, inside: boo
         {"total_frames": 29},
         {"total_frames": 0},
         {"schema_version": 2},
+        {"options": {**PLAN["options"], "frame_count": 29}},
+        {"composition_url": "a\0b"},
         {"chunks": [{**PLAN["chunks"][0], "frame_count": 14}, PLAN["chunks"][1]]},
         {"chunks": [{**PLAN["chunks"][0], "start_frame": 1}, PLAN["chunks"][1]]},
     ],

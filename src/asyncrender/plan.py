@@ -16,7 +16,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any, TypeVar
 
 from asyncrender import formats
-from asyncrender.errors import InvalidOption
+from asyncrender.errors import InvalidOption, InvalidPlan
 from asyncrender.specs import AudioOptions, Html, RenderChunk, RenderOptions, RenderPlan, VideoOptions
 
 DEFAULT_WIDTH = 1920
@@ -72,6 +72,19 @@ def replan(plan: RenderPlan, resolved: RenderOptions) -> RenderPlan:
     start = plan.options.start_frame
     ranges = [(chunk.start_frame - start, chunk.frame_count) for chunk in plan.chunks]
     return _join(plan.composition_url, plan.base, plan.final_output_file, whole, ranges)
+
+
+def check_plan(plan: RenderPlan) -> None:
+    """Raise InvalidPlan, or InvalidOption, if no planner makes such a plan: its parts would not make one film."""
+    planned = replan(plan, plan.options)
+    if (planned.concat_manifest, planned.concat_output_file) != (plan.concat_manifest, plan.concat_output_file):
+        raise InvalidPlan("The plan's files do not have the names that a planner gives: each needs its own.")
+    parts = {"options": (planned.options, plan.options)}
+    for ours, theirs in zip(planned.chunks, plan.chunks, strict=True):
+        parts[f"chunks.{ours.id}.options"] = (ours.options, theirs.options)
+    for name, (wanted, found) in parts.items():
+        if wanted != found and (changes := differences(wanted, found)):
+            raise InvalidPlan(f"The plan was changed, and does not make one film any more: of {name}, {changes[0]}.")
 
 
 def _join(url: str, folder: str, name: str, whole: RenderOptions, ranges: list[tuple[int, int]]) -> RenderPlan:
@@ -192,9 +205,8 @@ def _shown(value: Any) -> str:
 
 
 def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:
-    """What a finished chunk must carry to be used again: the plan's fingerprint and the window."""
-    text = f"{plan_fingerprint}:{chunk.start_frame}:{chunk.frame_count}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    """What a finished chunk must carry to be used again: the plan's fingerprint, the window, and its own options."""
+    return fingerprint(f"{plan_fingerprint}:{chunk.start_frame}:{chunk.frame_count}", chunk.options)
 
 
 def split_output(output: str | PurePath) -> tuple[str, str]:

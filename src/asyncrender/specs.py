@@ -314,7 +314,7 @@ class RenderPlan(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     fingerprint: str
     """Hash of the scene and the options, without output path, concurrency, timeouts and resume."""
-    composition_url: str
+    composition_url: Annotated[str, Field(pattern=r"^[^\x00]+$")]
     """A URL, or a path: absolute, or relative to `base`. HTML text travels as a `data:text/html` URL."""
     base: str
     """The output's folder; every other path is relative to it."""
@@ -362,6 +362,8 @@ class RenderPlan(Model):
             expected += chunk.frame_count
         if expected - self.options.start_frame != self.total_frames:
             raise ValueError(f"the chunks do not cover exactly {self.total_frames} frames")
+        if self.options.frame_count != self.total_frames:
+            raise ValueError(f"total_frames is {self.total_frames}, options.frame_count {self.options.frame_count}")
         if self.concat_manifest != tuple(chunk.output_file for chunk in self.chunks):
             raise ValueError("concat_manifest is not the chunks' files in order")
         return self

@@ -26,7 +26,7 @@ from asyncrender.errors import NO_SPACE, DiskFull, InvalidOption, OutputLocked, 
 from asyncrender.files import Checksums, Stamp, check_output, checksum
 from asyncrender.forks import Descriptor
 from asyncrender.locks import claimed, free, open_lock, take
-from asyncrender.plan import chunk_key, differences, is_url
+from asyncrender.plan import check_plan, chunk_key, differences, is_url
 from asyncrender.specs import RenderChunk, RenderOptions, RenderPlan
 
 LOCK_NAME = "lock"
@@ -91,7 +91,8 @@ class Workspace:
         self._checksums = Checksums()
 
     def prepare(self) -> None:
-        """Make the work folder. Raises InvalidOption if the output cannot lie there, DiskFull."""
+        """Make the work folder. Raises InvalidPlan, InvalidOption if the output cannot lie there, DiskFull."""
+        check_plan(self._plan)
         check_output(self.output)
         self.spare(
             {f"audio.tracks.{number}": track.path for number, track in enumerate(self._plan.options.audio.tracks)}
