@@ -291,3 +291,25 @@ async def test_two_renders_to_one_output(tmp_path: Path) -> None:
             await ar.render(SCENES / "canvas.html", output, small())
     await ar.render(SCENES / "canvas.html", output, small())
     assert left_in(tmp_path) == {"out.mkv"}
+
+
+async def test_errors_that_the_block_raises_as_a_group_come_out_whole(output: Path) -> None:
+    plan = ar.RenderOrchestrator.plan(SCENES / "canvas.html", output, small(**LONG))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with ar.open_render(plan):
+            raise ExceptionGroup("the caller's own", [KeyError("one"), ar.DiskFull("two")])
+    assert [type(error) for error in caught.value.exceptions] == [KeyError, ar.DiskFull]
+    assert untouched(output)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_callback_that_waits_for_what_is_cancelled_ends_the_render(output: Path) -> None:
+    async def wait_for_a_lost_future(progress: ar.Progress) -> None:
+        lost = asyncio.get_running_loop().create_future()
+        lost.cancel()
+        await lost
+
+    with pytest.raises(asyncio.CancelledError):
+        await ar.render(SCENES / "canvas.html", output, small(**LONG), on_progress=wait_for_a_lost_future)
+    assert not alive()
+    assert untouched(output)

@@ -13,9 +13,20 @@ from asyncrender.errors import single_error
 
 @asynccontextmanager
 async def open_task_group() -> AsyncIterator[TaskGroup]:
-    """As `anyio.create_task_group`, but raises what `single_error` finds to be the cause."""
+    """As `anyio.create_task_group`, but raises what `single_error` finds to be the cause.
+
+    A group that the block itself raises is its own, and comes out whole. A block that was cancelled comes out
+    cancelled, also if that was so because a task ended with a cancellation of its own, as that of a future it awaited.
+    """
+    raised: BaseException | None = None
     try:
         async with anyio.create_task_group() as tasks:
-            yield tasks
+            try:
+                yield tasks
+            except BaseException as error:
+                raised = error
+                raise
     except BaseExceptionGroup as group:
-        raise single_error(group) from None
+        raise (raised if isinstance(raised, BaseExceptionGroup) else single_error(group)) from None
+    if raised is not None:
+        raise raised
