@@ -188,6 +188,8 @@ def test_flags_become_options(scene: Path, tmp_path: Path) -> None:
         (["--codec", "h264"], ["--codec", "h264", "libx264"]),
         (["--codec", "ffv1"], ["--codec", "ffv1", ".mkv"]),
         (["--preset", "-fast"], ["--preset", "-fast"]),
+        (["--preset", "quick"], ["--preset", "quick", "ultrafast"]),
+        (["--props", '{"a": "\udcff"}'], ["--props", "must be a JSON object"]),
         (["--pixel-format", "rgb24"], ["--pixel-format", "rgb24", "yuv420p"]),
         (["--audio-codec", "libvorbis"], ["--audio-codec", "libvorbis", "aac"]),
         (["--audio", "no-music.mp3"], ["--audio", "no-music.mp3", "no such file"]),

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrender.errors import InvalidOption, InvalidPlan
-from asyncrender.plan import NOT_IN_FINGERPRINT, check_plan, chunk_key, make_plan, replan
+from asyncrender.plan import NOT_IN_FINGERPRINT, check_plan, chunk_key, make_plan, page_text, replan
 from asyncrender.specs import (
     AudioOptions,
     AudioTrack,
@@ -253,6 +253,7 @@ def test_start_frame_shifts_the_window() -> None:
         ({"video": {"crf": -1}}, ["video.crf", "-1", "greater than or equal to 0"]),
         ({"video": {"crf": 20, "bitrate": "5M"}}, ["video.bitrate='5M'", "either"]),
         ({"video": {"codec": "libvpx-vp9", "preset": "fast"}}, ["video.preset='fast'", "no presets"]),
+        ({"video": {"preset": "quick"}}, ["video.preset='quick'", "ultrafast, superfast", "placebo"]),
         ({"video": {"pixel_format": "gbrp"}}, ["video.pixel_format='gbrp'", "yuv420p"]),
         ({"video": {"pixel_format": "yuv420p; rm"}}, ["video.pixel_format", "yuv420p; rm", "[a-z0-9]"]),
         ({"video": {"bitrate": "fast"}}, ["video.bitrate", "fast", "kM"]),
@@ -260,6 +261,10 @@ def test_start_frame_shifts_the_window() -> None:
         ({"audio": {"codec": "libopus", "sample_rate": 44_100}}, ["audio.sample_rate=44100", "48000"]),
         ({"audio": {"tracks": [{"path": "a.mp3", "volume": -1}]}}, ["audio.tracks.0.volume", "-1", "greater than"]),
         ({"audio": {"tracks": [{"path": ""}]}}, ["audio.tracks.0.path", "at least 1 character"]),
+        ({"audio": {"tracks": [{"path": "a\0.mp3"}]}}, ["audio.tracks.0.path", "match pattern"]),
+        ({"browser": {"args": ["a\0"]}}, ["browser.args.0", "match pattern"]),
+        ({"browser": {"timezone": ""}}, ["browser.timezone", "at least 1 character"]),
+        ({"browser": {"locale": ""}}, ["browser.locale", "at least 1 character"]),
         ({"timeouts": {"frame": 0}}, ["timeouts.frame", "0", "greater than 0"]),
     ],
     ids=str,
@@ -281,7 +286,8 @@ def test_ffv1_has_neither_crf_nor_preset_nor_bitrate(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "output", ["", "out", "out.avi", ".mp4", "folder/", "a\0b.mp4", "x" * 300 + ".mp4", ".hidden.mp4", "mp4"]
+    "output",
+    ["", "out", "out.avi", ".mp4", "folder/", "a\0b.mp4", "x" * 300 + ".mp4", ".hidden.mp4", "mp4", "\udcff/a.mp4"],
 )
 def test_an_output_must_be_a_file_in_a_known_format(output: str) -> None:
     with pytest.raises(InvalidOption) as refused:
@@ -289,11 +295,29 @@ def test_an_output_must_be_a_file_in_a_known_format(output: str) -> None:
     assert refused.value.option == "output"
 
 
-@pytest.mark.parametrize("scene", ["", "a\0b.html", "file:///a/b.html?w=50", "file:///a/b.html#x"])
+@pytest.mark.parametrize(
+    "scene",
+    [
+        "",
+        "a\0b.html",
+        "file:///a/b.html?w=50",
+        "file:///a/b.html#x",
+        "file://[a/b.html",
+        "http://[::1",
+        "\udcff.html",
+        Html("\ud800"),
+    ],
+)
 def test_a_scene_must_be_named(scene: str) -> None:
     with pytest.raises(InvalidOption) as refused:
         plan_of(scene=scene)
     assert refused.value.option == "scene"
+
+
+def test_the_text_of_a_page_is_text() -> None:
+    assert page_text("data:text/html,<b>%C3%A9") == page_text("data:text/html;base64,PGI+w6k=") == "<b>é".encode()
+    with pytest.raises(InvalidOption, match="base64"):
+        page_text("data:text/html;base64,PGI+w6k")
 
 
 def test_a_relative_scene_needs_an_output_it_can_be_found_from() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from asyncrender.plan import make_plan
-from asyncrender.specs import AudioTrack, Html, RenderOptions, RenderPlan
+from asyncrender.specs import AudioOptions, AudioTrack, Html, RenderOptions, RenderPlan, VideoOptions
 
 WORK = ".out.mp4.asyncrender"
 PLAN = json.loads(make_plan("scene.html", "out.mp4", RenderOptions(duration=1, concurrency=2)).model_dump_json())
@@ -163,6 +163,19 @@ def test_a_misspelt_field_is_an_error(options: dict[str, Any]) -> None:
 def test_times_of_a_track_are_finite_and_not_negative(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field):
         AudioTrack.model_validate({"path": "a.mp3", field: value})
+
+
+def test_props_are_text_that_can_be_written() -> None:
+    for props in ({"a": "\ud800"}, {"\ud800": 1}):
+        with pytest.raises(ValueError, match="no Unicode"):
+            RenderOptions(props=props)
+
+
+@pytest.mark.parametrize("bitrate", ["0", "0M", "٥M", "5m", "", "1" * 99])
+def test_a_bitrate_is_a_number_of_bits(bitrate: str) -> None:
+    for model in (VideoOptions, AudioOptions):
+        with pytest.raises(ValidationError, match="bitrate"):
+            model(bitrate=bitrate)
 
 
 def test_html_is_text() -> None:

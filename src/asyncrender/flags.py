@@ -5,6 +5,7 @@ The table FLAGS is the one place that says which flag sets which option.
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Callable, Mapping
@@ -142,7 +143,7 @@ def read_props(text: str) -> dict[str, Any]:
 
 def _read_object(option: str, data: str | bytes, *, source: str) -> dict[str, Any]:
     try:
-        value = from_json(data, allow_inf_nan=False)
+        value = from_json(os.fsencode(data), allow_inf_nan=False)
     except ValueError as error:
         raise InvalidOption(option, source, f"it must be a JSON object: {error}") from None
     if not isinstance(value, dict):

@@ -17,6 +17,12 @@ RAW_FORMAT = "yuv420p"
 YUV_8 = ("yuv420p", "yuv422p", "yuv444p")
 YUV_10 = ("yuv420p10le", "yuv422p10le", "yuv444p10le")
 
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+"""Of x265 too."""
+
 
 @dataclass(frozen=True)
 class VideoCodec:
@@ -28,7 +34,8 @@ class VideoCodec:
     crf: float | None = None
     """Its default; None where the encoder has no constant rate factor."""
     crf_max: float = 63
-    preset: bool = False
+    presets: tuple[str, ...] = ()
+    """Empty where the encoder has none."""
     bitrate: bool = True
     tag: str | None = None
     """The sample entry players expect in mp4 and mov."""
@@ -50,15 +57,19 @@ LEAST_FRAME_BYTES = 32
 """Of any codec, container included (measured: a black film)."""
 
 VIDEO_CODECS = {
-    "libx264": VideoCodec(("mp4", "mov", "mkv"), (*YUV_8, *YUV_10), "mov", crf=18, crf_max=51, preset=True),
-    "libx265": VideoCodec(("mp4", "mov", "mkv"), (*YUV_8, *YUV_10), "mov", crf=20, crf_max=51, preset=True, tag="hvc1"),
+    "libx264": VideoCodec(("mp4", "mov", "mkv"), (*YUV_8, *YUV_10), "mov", crf=18, crf_max=51, presets=X264_PRESETS),
+    "libx265": VideoCodec(
+        ("mp4", "mov", "mkv"), (*YUV_8, *YUV_10), "mov", crf=20, crf_max=51, presets=X264_PRESETS, tag="hvc1"
+    ),
     "prores_ks": VideoCodec(
         ("mov", "mkv"), ("yuv422p10le", "yuv444p10le"), "mov", bitrate=False, least_bits=0.07, usual_bits=2.5
     ),
     "libvpx": VideoCodec(("webm", "mkv"), ("yuv420p",), "nut", crf=24),
     "libvpx-vp9": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p"), "nut", crf=24),
     "libaom-av1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv444p", "yuv420p10le"), "nut", crf=24),
-    "libsvtav1": VideoCodec(("webm", "mkv", "mp4"), ("yuv420p", "yuv420p10le"), "nut", crf=24, preset=True),
+    "libsvtav1": VideoCodec(
+        ("webm", "mkv", "mp4"), ("yuv420p", "yuv420p10le"), "nut", crf=24, presets=tuple(map(str, range(14)))
+    ),
     "ffv1": VideoCodec(("mkv",), (*YUV_8, *YUV_10, "bgr0"), "nut", bitrate=False, least_bits=0.004, usual_bits=1.5),
 }
 

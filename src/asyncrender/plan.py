@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import posixpath
+import re
 import urllib.parse
 from fractions import Fraction
 from pathlib import PurePath, PurePosixPath
@@ -212,6 +213,8 @@ def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:
 def split_output(output: str | PurePath) -> tuple[str, str]:
     """(folder, name) of the output. Raises InvalidOption if it does not name a file in a known container."""
     folder, name = posixpath.split(str(output))
+    if not is_text(str(output)):
+        raise InvalidOption("output", str(output), "its path has to be UTF-8, because a plan is JSON")
     formats.container(name)
     if not name.strip(".") or "\0" in name or name.startswith(".") or len(name.encode()) > 200:
         raise InvalidOption(
@@ -224,15 +227,40 @@ def is_url(scene: str) -> bool:
     return scene.partition(":")[0].lower() in {"http", "https", "data"}
 
 
+def is_text(value: str) -> bool:
+    """Whether JSON can hold it. A file's name that is no UTF-8 has lone surrogates in Python."""
+    return re.search("[\ud800-\udfff]", value) is None
+
+
+def _split(url: str) -> urllib.parse.SplitResult:
+    try:
+        return urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise InvalidOption("scene", _shown(url), f"it is no URL: {error}") from None
+
+
+def page_text(url: str) -> bytes:
+    """The HTML of a `data:text/html` URL. Raises InvalidOption."""
+    head, _, body = url.partition(",")
+    data = urllib.parse.unquote_to_bytes(body)
+    try:
+        return base64.b64decode(data) if head.endswith(";base64") else data
+    except ValueError as error:
+        raise InvalidOption("scene", _shown(url), f"it is not base64: {error}") from None
+
+
 def scene_url(scene: str | PurePath, base: str) -> str:
     """The scene as a plan carries it: a URL, or a path relative to `base` where that can be said without looking."""
+    if not is_text(str(scene)):
+        raise InvalidOption("scene", str(scene), "it has to be UTF-8, because a plan is JSON")
     if isinstance(scene, Html):
         return "data:text/html;charset=utf-8;base64," + base64.b64encode(scene.encode()).decode()
     text = str(scene)
     if is_url(text):
+        _split(text)
         return text
     if text.lower().startswith("file:"):
-        parts = urllib.parse.urlsplit(text)
+        parts = _split(text)
         if parts.query or parts.fragment:
             raise InvalidOption("scene", text, "a file's address without ? and #; the page gets values by props")
         text = urllib.parse.unquote(parts.path)
@@ -274,8 +302,9 @@ def _complete_video(video: VideoOptions, output_name: str) -> VideoOptions:
         raise InvalidOption("video.crf", video.crf, allowed)
     if video.crf is not None and video.bitrate is not None:
         raise InvalidOption("video.bitrate", video.bitrate, "give either crf or bitrate")
-    if video.preset is not None and not codec.preset:
-        raise InvalidOption("video.preset", video.preset, f"{video.codec} has no presets")
+    if video.preset is not None and video.preset not in codec.presets:
+        allowed = f"{video.codec} has " + (f"the presets {', '.join(codec.presets)}" if codec.presets else "no presets")
+        raise InvalidOption("video.preset", video.preset, allowed)
     if video.bitrate is not None and not codec.bitrate:
         raise InvalidOption("video.bitrate", video.bitrate, f"{video.codec} has no bitrate setting")
     crf = codec.crf if video.crf is None and video.bitrate is None else video.crf

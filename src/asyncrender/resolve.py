@@ -5,9 +5,9 @@ After it nothing downstream decides anything for itself, so that every chunk, wh
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +16,7 @@ from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 
@@ -26,7 +26,7 @@ from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, Sc
 from asyncrender.files import check_output, is_file
 from asyncrender.log import get_logger
 from asyncrender.media.probe import encoders, fit_version, probe
-from asyncrender.plan import DEFAULT_FPS, complete, is_url, scene_url, split_output, unfit_for_raw
+from asyncrender.plan import DEFAULT_FPS, complete, is_url, page_text, scene_url, split_output, unfit_for_raw
 from asyncrender.process import find_tool
 from asyncrender.retry import retried
 from asyncrender.specs import (
@@ -257,7 +257,7 @@ def choose_threads(cores: int, workers: int) -> int:
 
 
 def _meta_size(side: str, text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 16_384:
+    if not re.fullmatch(r"0*\d{1,5}", text) or not 1 <= int(text) <= 16_384:
         raise InvalidOption(f"meta {side}", text, "the page's meta must say whole pixels, 1 to 16384")
     return int(text)
 
@@ -280,11 +280,9 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
     """(URL or path, its HTML text if that can be read here)."""
     url = scene_url(scene, "/") if isinstance(scene, Html) else str(scene)
     if url.startswith("data:text/html"):
-        head, _, body = url.partition(",")
-        data = unquote_to_bytes(body)
-        return url, (base64.b64decode(data) if head.endswith(";base64") else data).decode(errors="replace")
+        return url, page_text(url).decode(errors="replace")
     if is_url(url):
-        return url, None
+        return scene_url(url, "/"), None
     path = Path(scene_url(str(Path(url).absolute()) if not url.lower().startswith("file:") else url, "/nowhere"))
     try:
         page = path / "index.html" if path.is_dir() else path

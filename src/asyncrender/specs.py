@@ -88,6 +88,9 @@ def write_fraction(value: Fraction) -> int | str:
 
 _NUMBER_SCHEMA = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
 Rate = Annotated[Fraction, BeforeValidator(parse_rate), PlainSerializer(write_fraction), _NUMBER_SCHEMA]
+Bitrate = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}[kM]?$")]
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+"""Such as a path, or what is handed to a program."""
 Seconds = Annotated[Fraction, BeforeValidator(parse_seconds), PlainSerializer(write_fraction), _NUMBER_SCHEMA]
 
 
@@ -108,7 +111,7 @@ class VideoOptions(Model):
     20 for x265, 24 for the others that know it."""
     preset: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
     """Speed against size: ultrafast … placebo for x264 and x265, 0-13 for SVT-AV1. Unset: the encoder's own default."""
-    bitrate: Annotated[str, Field(pattern=r"^\d+[kM]?$")] | None = None
+    bitrate: Bitrate | None = None
     """Target bits per second, such as "5M"; instead of `crf`."""
     pixel_format: Annotated[str, Field(pattern=r"^[a-z0-9]+$")] | None = None
     """ffmpeg's pixel format. Formats that halve the chroma need even sizes. Unset: yuv420p, for ProRes yuv422p10le."""
@@ -122,7 +125,7 @@ class VideoOptions(Model):
 class AudioTrack(Model):
     """One sound file laid under the composition. All times in seconds, on the composition's clock."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Text
     """A sound file, or a film with sound. Relative to the working folder; absolute once resolved."""
     volume: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Linear gain; 1 leaves the loudness as it is."""
@@ -144,7 +147,8 @@ class AudioOptions(Model):
     codec: str | None = None
     """ffmpeg's encoder name: aac, libmp3lame, libopus, libvorbis, flac, alac, pcm_s16le. Unset: the container's
     usual one. In chunks it is pcm_s16le."""
-    bitrate: Annotated[str, Field(pattern=r"^\d+[kM]?$")] = "192k"
+    bitrate: Bitrate = "192k"
+    """Bits per second, such as "192k"; formats without loss have none."""
     sample_rate: Annotated[int, Field(ge=8000, le=192_000)] = 48_000
     channels: Annotated[int, Field(ge=1, le=2)] = 2
     tracks: tuple[AudioTrack, ...] = ()
@@ -155,15 +159,15 @@ class AudioOptions(Model):
 class BrowserOptions(Model):
     """Which browser, and the fixed environment the page sees."""
 
-    executable: str | None = None
+    executable: Text | None = None
     """Path of a Chromium binary. Unset: ASYNCRENDER_BROWSER, then chromium-headless-shell and its relatives."""
-    args: tuple[str, ...] = ()
+    args: tuple[Text, ...] = ()
     """Further command-line switches. They may break exactness; they are part of the fingerprint."""
     sandbox: Literal["auto", "on", "off"] = "auto"
     """Chromium's own sandbox. "auto": on where the machine allows it; resolved to on or off."""
-    timezone: str = "UTC"
+    timezone: Text = "UTC"
     """IANA name of the page's time zone."""
-    locale: str = "en-US"
+    locale: Text = "en-US"
     """BCP 47 tag of the page's locale."""
     color_scheme: Literal["light", "dark"] = "light"
 
@@ -244,7 +248,7 @@ class RenderOptions(Model):
     audio: AudioOptions = AudioOptions()
     browser: BrowserOptions = BrowserOptions()
     timeouts: Timeouts = Timeouts()
-    trace: Annotated[str, Field(min_length=1)] | None = None
+    trace: Text | None = None
     """A file for a Chrome trace of the render, overwritten: what took how long, in which worker. `render` takes any
     path, a plan a plain file name: it is written beside the output. Chunks rendered elsewhere are not in it."""
     environment: Environment | None = None
@@ -254,7 +258,9 @@ class RenderOptions(Model):
     @classmethod
     def _props_survive_json(cls, props: dict[str, JsonValue]) -> dict[str, JsonValue]:
         try:
-            json.dumps(props, allow_nan=False)
+            json.dumps(props, allow_nan=False, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("props hold text that is no Unicode (a lone surrogate), as JSON has to be") from None
         except ValueError:
             raise ValueError("props hold NaN or Infinity, which JSON does not have") from None
         return props
@@ -314,7 +320,7 @@ class RenderPlan(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     fingerprint: str
     """Hash of the scene and the options, without output path, concurrency, timeouts and resume."""
-    composition_url: Annotated[str, Field(pattern=r"^[^\x00]+$")]
+    composition_url: Text
     """A URL, or a path: absolute, or relative to `base`. HTML text travels as a `data:text/html` URL."""
     base: str
     """The output's folder; every other path is relative to it."""

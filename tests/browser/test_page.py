@@ -224,6 +224,13 @@ async def test_the_environment_can_be_set(tmp_path: Path) -> None:
         assert await page.page.evaluate(look) == ["Asia/Tokyo", "de-DE", 10, "1.234,5", True, 1_000_000_000_000]
 
 
+@pytest.mark.parametrize(("option", "value"), [("timezone", "Mars/Olympus"), ("locale", "no such!")])
+async def test_an_environment_that_there_is_not_is_a_wrong_option(tmp_path: Path, option: str, value: str) -> None:
+    with pytest.raises(ar.InvalidOption, match=f"browser.{option}='{value}'"):
+        async with opened("css.html", tmp_path, browser={option: value}):
+            pass
+
+
 async def test_chance_is_seeded(tmp_path: Path) -> None:
     draw = "[Math.random(), crypto.randomUUID(), [...crypto.getRandomValues(new Uint8Array(4))]]"
 

@@ -29,7 +29,7 @@ from anyio.abc import SocketStream, TaskGroup
 from asyncrender.errors import SceneNotFound, single_error
 from asyncrender.files import Stamp, stamp
 from asyncrender.log import get_logger
-from asyncrender.plan import is_url
+from asyncrender.plan import is_url, page_text
 from asyncrender.threads import in_thread
 
 HOST = "scene.localhost"
@@ -126,10 +126,7 @@ class _Answer:
 def scene_address(composition_url: str, base: Path) -> tuple[str | None, Path | bytes | None]:
     """(URL to open, what to serve): exactly one is set. HTML text is served too, for the sake of its origin."""
     if composition_url.startswith("data:text/html"):
-        import urllib.request
-
-        with urllib.request.urlopen(composition_url) as response:
-            return None, response.read()
+        return None, page_text(composition_url)
     if is_url(composition_url):
         return composition_url, None
     return None, base / composition_url

@@ -5,12 +5,16 @@ It knows DevTools' domains; what is loaded into the tab, and when, is the page's
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.browser.page import ANNOUNCE, CONTROL, Page
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
 from asyncrender.browser.workers import lead_workers
+from asyncrender.errors import InvalidOption
 from asyncrender.specs import RenderOptions
 
 SCRIPTS = ("clock.js", "surroundings.js", "workers.js", "elements.js", "scrolling.js")
@@ -34,9 +38,11 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     if not begin_frame:  # there the tab's own size holds; changing it would want frames of its own
         metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
         await page.call("Emulation.setDeviceMetricsOverride", metrics)
-    await page.call("Emulation.setTimezoneOverride", {"timezoneId": options.browser.timezone})
-    locale = options.browser.locale
-    await page.call("Emulation.setLocaleOverride", {"locale": locale})
+    locale, zone = options.browser.locale, options.browser.timezone
+    with _named("browser.timezone", zone, "Europe/Berlin"):
+        await page.call("Emulation.setTimezoneOverride", {"timezoneId": zone})
+    with _named("browser.locale", locale, "de-DE"):
+        await page.call("Emulation.setLocaleOverride", {"locale": locale})
     agent = {"userAgent": browser.user_agent, "acceptLanguage": locale}
     await page.call("Emulation.setUserAgentOverride", agent)
     await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
@@ -60,6 +66,15 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
         await page.add_script(script, config)
     await lead_workers(connection, session, config, CONTROL)
     return page
+
+
+@contextmanager
+def _named(option: str, value: str, example: str) -> Iterator[None]:
+    """What the browser does not know is an option that is wrong."""
+    try:
+        yield
+    except CallFailed as error:
+        raise InvalidOption(option, value, f"the browser says: {error.reason}; such as {example}") from None
 
 
 def _config(options: RenderOptions) -> dict[str, Any]:
