@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from children import command, ended
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): who loses its parent becomes our child instead of init's, and so cannot hide from us."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it, and so would our children
 
 # No deadline: a busy machine is no failure. In CI the same examples every time: what fails there fails again here.
 hypothesis.settings.register_profile("asyncrender", deadline=None, derandomize="CI" in os.environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -311,6 +312,12 @@ def test_version_and_help() -> None:
     assert all(run(name, "--help").exit_code == 0 for name in commands)
 
 
+def test_help_can_be_read_where_there_is_nothing_but_ascii() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    told = subprocess.run([*ASYNCRENDER, "render", "--help"], env=env, check=True, capture_output=True, text=True)
+    assert "--preset" in told.stdout
+
+
 def test_the_doctor_agrees_with_itself() -> None:
     result = run("doctor", "--json")
     report = ar.DoctorReport.model_validate_json(result.stdout)
@@ -465,7 +472,7 @@ def test_a_signal_leaves_nothing_but_finished_chunks(scene: Path, tmp_path: Path
         ("launch", signal.SIGINT),
         ("load", signal.SIGTERM),
         ("drain", signal.SIGINT),
-        ("concat", signal.SIGTERM),
+        ("concat", signal.SIGHUP),
         ("mix", signal.SIGINT),
     ],
 )
@@ -508,6 +515,25 @@ def test_waiting_for_a_plan_can_be_interrupted() -> None:
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS_TO_END) == 130
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    """As `nohup` wants it, and shells for what runs in a script's background."""
+    deaf = """
+import os, signal
+import anyio
+from asyncrender.cli import ENDING, carry_out
+
+async def work():
+    for number in ENDING:
+        os.kill(os.getpid(), number)
+        await anyio.sleep(0.01)
+
+for number in ENDING:
+    signal.signal(number, signal.SIG_IGN)
+carry_out(work)
+"""
+    subprocess.run([sys.executable, "-c", deaf], check=True)
 
 
 def test_the_second_signal_ends_at_once_what_tidies_for_ever() -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import inspect
+import io
 import json
 import logging
 import os
@@ -31,6 +32,9 @@ from asyncrender.flags import FLAGS, PLAN_FORM, STILL_FLAGS, Flag, explain, read
 from asyncrender.resolve import anchored
 
 STANDARD_ERROR = 2
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Unless whoever started us has them ignored, as `nohup` does, and shells do with a script's background."""
 
 SHOW_CURSOR = b"\x1b[?25h"
 """DECTCEM: a bar that is killed would leave the terminal without a cursor."""
@@ -169,7 +173,7 @@ def configure_logs(debug: bool) -> None:
 
 
 def carry_out(work: Callable[[], Awaitable[None]]) -> None:
-    """Run to the end. SIGINT and SIGTERM cancel: what is at work tidies up, then Interrupted is raised."""
+    """Run to the end. The signals of ENDING cancel: what is at work tidies up, then Interrupted is raised."""
     try:
         anyio.run(_under_signals, work, backend="asyncio")
     except BaseExceptionGroup as group:
@@ -189,7 +193,8 @@ async def _under_signals(work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _listen(scope: anyio.CancelScope, received: list[signal.Signals], *, task_status: TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    obeyed = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    with anyio.open_signal_receiver(*obeyed) as signals:
         task_status.started()
         async for number in signals:
             if received:  # told twice: at once, tidy or not; the children die with us
@@ -367,6 +372,8 @@ def fill_closed_streams() -> None:
 def main() -> None:
     """The console script."""
     fill_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a locale may know nothing but ASCII
     app()
 
 
