@@ -93,6 +93,21 @@ def test_a_scene_is_a_path_a_url_or_text(scene: str, output: str, url: str, base
     assert (plan.composition_url, plan.base) == (url, base)
 
 
+@pytest.mark.parametrize(
+    ("path", "output", "planned"),
+    [
+        ("music.mp3", "out.mp4", "music.mp3"),
+        ("music.mp3", "films/out.mp4", "../music.mp3"),
+        ("/films/music.mp3", "/films/out.mp4", "music.mp3"),
+        ("/music.mp3", "/films/out.mp4", "/music.mp3"),
+    ],
+)
+def test_a_track_is_found_from_the_outputs_folder(path: str, output: str, planned: str) -> None:
+    plan = plan_of("/scene.html", output, audio={"tracks": [{"path": path}]})
+    assert plan.mix_options.audio.tracks[0].path == plan.options.audio.tracks[0].path == planned
+    check_plan(plan)
+
+
 @given(
     total=st.integers(1, 3000),
     concurrency=st.integers(1, 64),

@@ -173,6 +173,22 @@ async def test_plan_chunks_assemble_is_render(tmp_path: Path) -> None:
 
 
 @one_loop
+async def test_a_plan_goes_with_its_folder(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (here / "scene.html").write_text((SCENES / "css.html").read_text())
+    make = "ffmpeg -v error -f lavfi -i sine=duration=1 -c:a pcm_s16le"
+    subprocess.run([*make.split(), str(here / "tone.wav")], check=True)
+    options = small(frame_count=2, audio={"codec": "pcm_s16le", "tracks": [{"path": str(here / "tone.wav")}]})
+    options = await ar.resolve(here / "scene.html", here / "out.mkv", options)
+    plan = ar.RenderOrchestrator.plan(here / "scene.html", here / "out.mkv", options)
+    await ar.render_chunk(plan, 0)
+    here.rename(there)
+    result = await ar.assemble(plan.model_copy(update={"base": str(there)}))
+    assert (await ar.probe(result.output)).audio
+
+
+@one_loop
 async def test_events_end_with_exactly_one_terminal_event(tmp_path: Path) -> None:
     plan = ar.RenderOrchestrator.plan(SCENES / "css.html", tmp_path / "out.mkv", small())
     async with ar.open_render(plan) as job:

@@ -12,6 +12,7 @@ import math
 import posixpath
 import re
 import urllib.parse
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import PurePath, PurePosixPath
 from typing import Any, TypeVar
@@ -61,7 +62,9 @@ def make_plan(scene: str | PurePath, output: str | PurePath, options: RenderOpti
     length: without `duration` and `frame_count` it raises. Raises InvalidOption for what cannot be rendered.
     """
     folder, name = split_output(output)
-    whole = complete(options, name)
+    whole = with_paths(
+        complete(options, name), lambda number, path: _seen_from(folder, path, option=f"audio.tracks.{number}.path")
+    )
     total = _given(whole.frame_count)
     ranges = split_frames(total, whole.concurrency or 1, whole.chunk_frames)
     return _join(scene_url(scene, folder), folder, name, whole, ranges)
@@ -89,6 +92,7 @@ def check_plan(plan: RenderPlan) -> None:
 
 
 def _join(url: str, folder: str, name: str, whole: RenderOptions, ranges: list[tuple[int, int]]) -> RenderPlan:
+    whole = with_paths(whole, lambda _, path: _below(folder, path))
     work, muxer = f".{name}.asyncrender", formats.video_codec(whole.video.codec).chunk_muxer
     chunk_audio = whole.audio.model_copy(update={"codec": "pcm_s16le", "tracks": ()})
     chunk_whole = whole.model_copy(update={"audio": chunk_audio})
@@ -266,13 +270,32 @@ def scene_url(scene: str | PurePath, base: str) -> str:
         text = urllib.parse.unquote(parts.path)
     if not text or "\0" in text:
         raise InvalidOption("scene", text, "a path, a URL, or asyncrender.Html('<h1>…')")
+    return _seen_from(base, text, option="scene")
+
+
+def _seen_from(base: str, text: str, *, option: str) -> str:
+    """A path from the working folder as a plan carries it: relative to `base`, or absolute if it does not lie below."""
     path, folder = PurePosixPath(posixpath.normpath(text)), PurePosixPath(base)
     if path.is_absolute():
-        return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+        return _below(base, text)
     if folder.is_absolute() or ".." in folder.parts:
         allowed = f"give an absolute path, because the output's folder {base!r} is not below the working folder"
-        raise InvalidOption("scene", text, allowed)
+        raise InvalidOption(option, text, allowed)
     return posixpath.normpath(posixpath.join(*[".."] * len(folder.parts), path)) if folder.parts else str(path)
+
+
+def _below(base: str, text: str) -> str:
+    path, folder = PurePosixPath(posixpath.normpath(text)), PurePosixPath(base)
+    return str(path.relative_to(folder)) if path.is_absolute() and path.is_relative_to(folder) else str(path)
+
+
+def with_paths(options: RenderOptions, change: Callable[[int, str], str]) -> RenderOptions:
+    """The options with the tracks' paths changed: `change(number, path)`."""
+    tracks = [
+        track.model_copy(update={"path": change(number, track.path)})
+        for number, track in enumerate(options.audio.tracks)
+    ]
+    return options.model_copy(update={"audio": options.audio.model_copy(update={"tracks": tuple(tracks)})})
 
 
 def _total_frames(options: RenderOptions, fps: Fraction) -> int:

@@ -24,7 +24,7 @@ from asyncrender.log import get_logger
 from asyncrender.machine import memory_of_all
 from asyncrender.media.concat import concat
 from asyncrender.media.mix import mix
-from asyncrender.plan import is_url, replan
+from asyncrender.plan import is_url, replan, with_paths
 from asyncrender.progress import (
     ChunkResult,
     ChunkReused,
@@ -170,9 +170,10 @@ async def settle(
         return plan
     options = given.recorded_options() if recorded else None
     if options is None:
-        url = plan.composition_url
-        scene = url if is_url(url) else Path(plan.base) / url
-        options = await resolve(scene, given.output, plan.options, limiter=limiter)
+        url, base = plan.composition_url, Path(plan.base)
+        scene = url if is_url(url) else base / url
+        wished = with_paths(plan.options, lambda _, path: str(base / path))
+        options = replan(plan, await resolve(scene, given.output, wished, limiter=limiter)).options
         if recorded:
             options = given.record_options(options, replace_old=False)
     return replan(plan, options)

@@ -95,7 +95,7 @@ class Workspace:
         check_plan(self._plan)
         check_output(self.output)
         self.spare(
-            {f"audio.tracks.{number}": track.path for number, track in enumerate(self._plan.options.audio.tracks)}
+            {f"audio.tracks.{n}": self.folder / track.path for n, track in enumerate(self._plan.options.audio.tracks)}
         )
         if not is_url(self._plan.composition_url):
             self.spare({"the scene": self.folder / self._plan.composition_url})

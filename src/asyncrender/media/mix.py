@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asyncrender.errors import InvalidOption
 from asyncrender.media import ffmpeg, graphs, probe
+from asyncrender.plan import with_paths
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
 from asyncrender.tasks import open_task_group
 from asyncrender.workspace import write_text
@@ -23,7 +24,8 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
     are missing, ToolFailed, ToolStalled, DiskFull; what is then left of `output` is the caller's to remove.
     """
     joined, tool = (folder / plan.concat_output_file).absolute(), ffmpeg.find()
-    options = await _with_durations(plan.mix_options)
+    options = with_paths(plan.mix_options, lambda _, path: str((folder / path).absolute()))
+    options = await _with_durations(options)
     heard, version = await _look(joined, tool, options.timeouts.mix)
     graph_file = joined.with_name("mix.graph.part")
     command = graphs.mix_argv(
