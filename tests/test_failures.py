@@ -189,6 +189,7 @@ OPTIONS = {
     "codec and container": ({"video": {"codec": "libvpx-vp9"}, "name": "out.mov"}, "video.codec", ".webm"),
     "no such container": ({"name": "out.avi"}, "output", ".mp4"),
     "missing sound": ({"audio": {"tracks": [{"path": "nothing.mp3"}]}}, "audio.tracks.0.path", "no such file"),
+    "a rate of sound": ({"audio": {"codec": "libvorbis", "sample_rate": 96_000}}, "audio.codec", "96000 Hz"),
     "sound that is none": ({"audio": {"tracks": [{"path": __file__}]}}, "audio.tracks.0.path", "test_failures.py"),
     "no duration": ({"frame_count": None}, "duration", "frame_count"),
     "no such folder": ({"name": "nowhere/out.mkv"}, "output", "does not exist"),

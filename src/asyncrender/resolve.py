@@ -20,14 +20,15 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 
-from asyncrender import machine
+from asyncrender import formats, machine
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
-from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound
+from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound, ToolFailed
 from asyncrender.files import check_output, is_file
 from asyncrender.log import get_logger
+from asyncrender.media import graphs
 from asyncrender.media.probe import encoders, fit_version, probe
 from asyncrender.plan import DEFAULT_FPS, complete, is_url, page_text, scene_url, split_output, unfit_for_raw
-from asyncrender.process import find_tool
+from asyncrender.process import find_tool, run
 from asyncrender.retry import retried
 from asyncrender.specs import (
     AudioTrack,
@@ -67,6 +68,9 @@ ASK_FRAMES = 600
 """From so many frames for each worker on, a second raw one that jumps saves more (0 to a quarter of the time) than its
 browser and the question whether it may jump cost (0.7 s)."""
 
+SILENCE_SECONDS = 10.0
+"""To encode a moment of silence takes 0.1 s."""
+
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """Beside https pages, browsers trust these (Secure Contexts, 3.1)."""
 
@@ -104,6 +108,7 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
     async with open_task_group() as tasks:
         tasks.start_soon(_check_encoders, options, name, ffmpeg)
         ffmpeg_version = await fit_version(ffmpeg)
+    await _check_sound(options, name, ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
     wished = None if options.capture == "auto" else options.capture
     wished_threads = options.video.threads
@@ -300,6 +305,19 @@ async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> Non
     for option, codec in wanted:
         if codec not in there:
             raise InvalidOption(option, codec, "this machine's ffmpeg was built without that encoder")
+
+
+async def _check_sound(options: RenderOptions, name: str, ffmpeg: str) -> None:
+    """Not every encoder takes every rate and bitrate: better to know it before the frames are drawn than after."""
+    if options.audio.muted or not options.audio.model_fields_set - {"tracks", "muted"}:
+        return
+    audio = complete(options.model_copy(update={"frame_count": options.frame_count or 1}), name).audio
+    try:
+        argv = graphs.silence_argv(audio, ffmpeg=ffmpeg, muxer=formats.container(name).muxer)
+        await run(argv, doing="encoding silence", idle_seconds=SILENCE_SECONDS, deadline="SILENCE_SECONDS")
+    except ToolFailed as error:
+        sound = f"{audio.bitrate} bits a second, {audio.sample_rate} Hz, {audio.channels} channels"
+        raise InvalidOption("audio.codec", audio.codec, f"with {sound} ffmpeg says: {error.stderr}") from None
 
 
 async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:

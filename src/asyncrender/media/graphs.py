@@ -256,6 +256,15 @@ def _audio_settings(audio: AudioOptions, muxer: str, timing: Timing) -> dict[str
     return settings
 
 
+def silence_argv(audio: AudioOptions, *, ffmpeg: str, muxer: str) -> list[str]:
+    """The command that encodes a moment of silence for nobody: ffmpeg fails if such sound cannot be."""
+    source = f"anullsrc=sample_rate={audio.sample_rate}:channel_layout={'stereo' if audio.channels == 2 else 'mono'}"
+    settings = [
+        word for name, value in _audio_settings(audio, muxer, Timing(packets=1)).items() for word in (f"-{name}", value)
+    ]
+    return [ffmpeg, *QUIET, "-f", "lavfi", "-i", source, "-t", "0.1", *settings, "-f", muxer, "-y", "/dev/null"]
+
+
 def _mixed(options: RenderOptions, window: Window, *, own: Any, timing: Timing) -> Any:
     """One stream of all sounds. The silence it is built on gives it its exact length, whatever the tracks do."""
     audio = options.audio
