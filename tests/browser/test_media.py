@@ -315,6 +315,72 @@ async def test_a_page_hears_of_its_film_in_virtual_time(tmp_path: Path) -> None:
     assert seen == [[0, 0], [120, 0.04], [160, 0.08], [200, 1.88], [240, 1.92], [280, 1.96]]
 
 
+async def test_a_video_without_a_source_holds_nothing_up(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    html = f"""<video id=v></video><video id=w></video><video id=x src=missing.mp4></video><script>
+      v.play();
+      w.currentTime = 0;
+      setTimeout(() => {{ x.currentTime = 0; v.src = '{film.name}'; }}, 80);
+    </script>"""
+    async with opened(html, tmp_path, timeouts={"load": 5, "frame": 5}) as page:
+        assert (await numbers(page, range(6)))[2:] == [0, 1, 2, 3]
+
+
+SOURCES = """<style>video, canvas { display: block; width: 160px; height: 80px }</style>
+<video id=gone src=FILM autoplay></video>
+<video id=back src=FILM></video>
+<video id=stepped src=FILM></video>
+<canvas id=paper width=160 height=80></canvas>
+<video id=again src=FILM autoplay></video>
+<script>
+  setTimeout(() => { gone.removeAttribute('src'); gone.load(); }, 120);
+  back.currentTime = 99;
+  const said = [];
+  setTimeout(() => { said.push(back.ended); back.play(); }, 120);
+  setTimeout(() => { again.src = 'FILM'; again.play(); }, 120);
+  const draw = () => { paper.getContext('2d').drawImage(stepped, 0, 0); };
+  window.asyncrender.seek = async (time, frame) => {
+    said.push(await new Promise(resolve => {
+      stepped.requestVideoFrameCallback((now, {mediaTime}) => { draw(); resolve(mediaTime); });
+      stepped.currentTime = (frame >> 1) / 25 + (frame & 1) / 100;
+    }));
+  };
+</script>"""
+
+
+async def test_sources_change_and_places_are_sought(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    async with opened(SOURCES.replace("FILM", film.name), tmp_path, height=400) as page:
+        for frame in range(6):
+            shown = pixels(await shot(page, frame))
+            rows = [number_in(shown, y=80 * row) for row in range(5)]
+            past = frame - 3
+            assert rows == [
+                0 if past >= 0 else frame,
+                max(past, 0) if past >= 0 else 49,
+                frame // 2,
+                frame // 2,
+                past if past >= 0 else frame,
+            ], f"frame {frame}"
+        said = await page.page.evaluate("said")
+    assert [one for one in said if one is not True] == [0, 0, 0.04, 0.04, 0.08, 0.08]
+    assert said.count(True) == 1
+
+
+async def test_what_an_element_played_before_is_heard_whatever_comes_next(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    html = f"""<audio id=a src={film.name} autoplay></audio><audio id=b src={film.name} autoplay></audio><script>
+      setTimeout(() => {{ a.src = 'missing.mp3'; a.play().catch(() => {{}}); }}, 80);
+      setTimeout(() => {{ b.src = b.src; b.play(); }}, 80);
+    </script>"""
+    async with opened(html, tmp_path) as page:
+        for frame in range(5):
+            await page.skip(frame)
+        heard = await page.page.evaluate("__asyncrender__.sounds()")
+    places = [(one["element"], one["start"], one["end"], one["position"]) for one in heard]
+    assert places == [(0, 0, 0.08, 0), (1, 0, 0.08, 0), (1, 0.08, None, 0)]
+
+
 SOUNDS = """<video id=v src=FILM autoplay loop data-asyncrender-fade-in=0.5></video>
 <audio id=a src=FILM preload=none></audio><script>
   a.volume = 0.5;

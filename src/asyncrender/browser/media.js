@@ -179,7 +179,7 @@
       if (last[0] === now) last[1] = gain();
       else if (last[1] !== gain()) open.gains.push([now, gain()]);
     };
-    state.sounds = () => state.broken ? [] : state.segments;
+    state.sounds = () => state.segments;
 
     // -- the source
     const candidates = () => {
@@ -202,10 +202,14 @@
       const signature = JSON.stringify(wanted);
       if (state.load && state.load.signature === signature && !state.load.again) return;
       if (!wanted.length && !state.load) return;
-      const first = !state.load;
+      if (state.load) reset();
+      else state.at = clock.now;
       const load = state.load = {signature, done: false, again: false};
-      if (!first) reset();
-      if (!wanted.length) { load.done = true; return; }
+      if (!wanted.length) {
+        load.done = true;
+        queue(() => {}, async () => { if (state.load === load) await letGo(); });
+        return;
+      }
       state.source = wanted[0];
       const sources = wanted.map(source => [source, grab(source)]);
       for (const [, bytes] of sources) bytes?.catch(() => {});
@@ -234,7 +238,10 @@
         queue(() => {
           if (state.load !== load || state.broken) return;
           state.readyState = METADATA;
-          if (state.position > state.film.duration) anchor();
+          if (state.position >= state.film.duration) {
+            anchor();
+            state.ended = state.paused && !element.loop;
+          }
           for (const name of ['durationchange', 'loadedmetadata']) fire(name);
         }, opening);
         queue(() => {
@@ -254,7 +261,7 @@
       if (state.end) clock.removeTimer(state.end);
       if (!state.paused) { state.paused = true; hear(); }
       Object.assign(state, {
-        film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, position: 0, end: 0,
+        film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, calledFor: -1, position: 0, end: 0,
         rate: state.defaultRate, started: false, controlled: false, posterShown: true, source: '',
       });
       ahead = null;
@@ -345,7 +352,7 @@
       state.load?.begin?.();
       const length = state.film?.duration ?? Infinity;
       anchor(Math.min(Math.max(0, Number(position) || 0), length));
-      state.ended = state.paused && state.position >= length && state.ended;
+      state.ended = state.position >= length && !element.loop;
       state.posterShown = false;
       attach();
       changed();
@@ -355,6 +362,8 @@
       queue(() => {
         if (--state.seeking) return;
         for (const name of ['timeupdate', 'seeked']) fire(name);
+        state.calledFor = -1;
+        state.callFrameCallbacks();
       }, () => state.show());
     };
     state.setRate = rate => {
@@ -394,6 +403,7 @@
 
     // -- pictures: the native element plays a stream of our frames, so that layout, filters and drawing are its own
     const attach = () => {
+      if (!state.source || state.broken || state.film && !state.film.width) return;
       if (kind !== 'video' || state.foreign || generator || lazy()) return;
       if (element.poster && state.posterShown && state.paused && !byItself()) return;
       generator = new Generator({kind: 'video'});
@@ -588,6 +598,7 @@
   });
   accessor(Media, 'src', function () { return original.src.get.call(this); }, function (value, state) {
     original.src.set.call(this, value);
+    if (state.load) state.load.again = true;
     state.open();
   });
   accessor(Media, 'srcObject', () => null, function (value, state) {
