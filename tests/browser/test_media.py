@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import threading
@@ -324,6 +325,61 @@ async def test_a_video_without_a_source_holds_nothing_up(tmp_path: Path) -> None
     </script>"""
     async with opened(html, tmp_path, timeouts={"load": 5, "frame": 5}) as page:
         assert (await numbers(page, range(6)))[2:] == [0, 1, 2, 3]
+
+
+def turned(film: Path) -> Path:
+    """The same film, to be shown turned by a quarter: the matrix of its track header (ISO/IEC 14496-12, 8.3.2)."""
+    data, other = bytearray(film.read_bytes()), film.with_name(f"turned-{film.name}")
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    other.write_bytes(data)
+    return other
+
+
+async def test_films_begin_end_and_are_as_large_as_chromium_has_them(tmp_path: Path) -> None:
+    plain, narrow = make_film(tmp_path / "film"), make_film(tmp_path / "narrow", frames=1, times="setsar=8/9")
+    late, sound = tmp_path / "late.mp4", tmp_path / "sound.mp4"  # late: frame 0 is at 0.08 s, where it begins to play
+    fragmented = ["-c", "copy", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-i", plain, *fragmented, late], check=True)
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=1", sound], check=True)
+    html = f"""<style>video {{ display: block }} .small {{ width: 160px; height: 80px }}</style>
+      <video src={late.name} autoplay class=small></video>
+      <video src={plain.name}#t=1,1.12 autoplay class=small></video>
+      <video src={plain.name}#t=0:01.9 autoplay loop class=small></video>
+      <video src={narrow.name}></video><video src={turned(narrow).name}></video>
+      <video src={sound.name} autoplay></video>
+      <script>const films = [...document.querySelectorAll('video')], ends = [];
+        films[1].onpause = ({{timeStamp}}) => ends.push(timeStamp);</script>"""
+    async with opened(html, tmp_path, height=320) as page:
+        for frame in range(5):
+            shown = pixels(await shot(page, frame))
+            rows = [number_in(shown, y=80 * row) for row in range(3)]
+            assert rows == [frame, 25 + min(frame, 3), (47 + frame) if frame < 3 else frame - 3], f"frame {frame}"
+        facts = await page.page.evaluate("films.map(film => [film.videoWidth, film.videoHeight])")
+        assert facts == [*[[160, 80]] * 3, [160, 90], [90, 160], [0, 0]]
+        assert await page.page.evaluate("[ends, films[0].currentTime, films[5].paused, films[5].clientWidth]") == [
+            [120], 0.24, False, 300,
+        ]  # fmt: skip
+        assert page.page.warnings == []
+
+
+async def test_elements_in_no_document_speak_in_virtual_time(tmp_path: Path) -> None:
+    """They are not asked about anything: only listened to."""
+    film = make_film(tmp_path / "film", frames=5)
+    html = f"""<script>
+      const said = [], keep = [], say = name => () => said.push([name, performance.now()]);
+      setTimeout(() => {{
+        const one = new Audio('{film.name}'), other = document.createElement('video');
+        one.addEventListener('canplaythrough', () => {{ say('one')(); one.play(); }});
+        one.onended = say('end of one');
+        other.oncanplay = say('other');
+        other.setAttribute('src', '{film.name}');
+        keep.push(one, other);
+      }}, 40);
+    </script>"""
+    async with opened(html, tmp_path) as page:
+        for frame in range(8):
+            await page.skip(frame)
+        assert await page.page.evaluate("said") == [["one", 40], ["other", 40], ["end of one", 240]]
 
 
 SOURCES = """<style>video, canvas { display: block; width: 160px; height: 80px }</style>

@@ -22,6 +22,7 @@
   const original = Object.fromEntries(
     ['src', 'srcObject', 'volume', 'muted', 'loop', 'autoplay', 'paused'].map(name => [name, describe(Media, name)]));
   const nativePlay = Media.play, nativePause = Media.pause, nativeLoad = Media.load;
+  const listen = EventTarget.prototype.addEventListener;
   const NativeVideoFrame = window.VideoFrame, Generator = window.MediaStreamTrackGenerator;
 
   // ---- one list for all documents of one origin ---------------------------------------------------------------------
@@ -111,10 +112,15 @@
     // -- time
     const advanced = at => state.paused ? state.position
       : Math.round((state.position + Math.max(0, at - state.at) / 1000 * state.rate) * 1e9) / 1e9;
+    // Into the round that a loop is in. What a film's first time stamp is later than cannot be reached.
+    const wrapped = position => {
+      const {start, duration} = state.film;
+      if (position < duration || !element.loop || duration <= start) return position;
+      return start + (position - duration) % (duration - start);
+    };
     const bounded = position => {
-      const length = state.film?.duration ?? Infinity;
-      if (position < length) return Math.max(0, position);
-      return element.loop && length > 0 ? position % length : length;
+      const {start, duration} = state.film ?? {start: 0, duration: Infinity};
+      return Math.min(duration, Math.max(start, state.film ? wrapped(position) : position));
     };
     state.current = () => bounded(advanced(clock.now));
     const anchor = (position = state.current()) => {
@@ -125,18 +131,24 @@
     const watchEnd = () => {
       if (state.end) clock.removeTimer(state.end);
       state.end = 0;
-      if (state.paused || element.loop || !state.film || !(state.rate > 0)) return;
-      const left = (state.film.duration - state.position) / state.rate;
+      if (state.paused || !state.film || !(state.rate > 0) || element.loop && last() === state.film.duration) return;
+      const left = (last() - state.position) / state.rate;
       const at = Math.max(clock.now, Math.round((state.at + left * 1000) * 1e6) / 1e6);
       state.end = clock.addTask({callback: finish, args: [], window, document, report: native.reportError}, at);
     };
     const finish = () => {
       state.end = 0;
       if (state.paused) return;
-      anchor(state.film.duration);
-      state.paused = state.ended = true;
+      anchor(last());
+      state.paused = true;
+      state.ended = state.position >= state.film.duration;
       hear();
-      for (const name of ['timeupdate', 'pause', 'ended']) fire(name);
+      for (const name of ['timeupdate', 'pause', ...(state.ended ? ['ended'] : [])]) fire(name);
+    };
+    // Where playing stops: a fragment's end, unless it is already past.
+    const last = () => {
+      const {stop} = fragment();
+      return stop > state.position ? Math.min(stop, state.film.duration) : state.film.duration;
     };
 
     // -- events, in virtual time and in a fixed order
@@ -145,7 +157,7 @@
       clock.addTask({callback, args: [], window, document, report: native.reportError, before}, clock.now);
     const queueEvents = (...names) => { for (const name of names) queue(() => fire(name)); };
     for (const name of EVENTS)
-      element.addEventListener(name, event => {
+      listen.call(element, name, event => {
         if (event.isTrusted && !state.foreign) event.stopImmediatePropagation();
       }, true);
 
@@ -194,6 +206,14 @@
     const byItself = () => !state.controlled && (element.autoplay || given(element, 'offset'));
     const lazy = () => element.getAttribute('preload')?.toLowerCase() === 'none' && state.paused && !byItself();
     const offset = () => seconds(element, 'offset');
+    // "#t=5", "#t=5,9.5", "#t=1:05": Media Fragments URI 1.0, section 4.2.1.
+    const fragment = () => {
+      const [, from, to] = /[#&]t=(?:npt:)?([\d:.]*)(?:,([\d:.]+))?(?:&|$)/.exec(state.source) ?? [];
+      const number = text => (text ?? '').split(':').reduce((sum, part) => 60 * sum + Number(part), 0);
+      const start = number(from), stop = number(to);
+      return {start, stop: stop > start ? stop : Infinity};
+    };
+    const beginning = () => bounded(seconds(element, 'seek') || fragment().start);
     state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
 
     // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began.
@@ -220,14 +240,15 @@
         for (const [source, bytes] of sources) {
           const film = await openFilm(hostId, source, bytes).catch(error => ({error: String(error)}));
           if (state.load !== load) return;
-          if (!film.error && (kind === 'audio' || film.width)) {
+          if (!film.error) {
             Object.assign(state, {film, source});
             if (film.hdr && kind === 'video') {
               warn(`the video ${state.label()} is HDR (${film.hdr}), and its colours come out wrong; make it BT.709`);
             }
+            if (!film.width) await letGo();
             return;
           }
-          said = film.error ?? 'it has no pictures';
+          said = film.error;
         }
         await broke(said);
       })();
@@ -238,10 +259,8 @@
         queue(() => {
           if (state.load !== load || state.broken) return;
           state.readyState = METADATA;
-          if (state.position >= state.film.duration) {
-            anchor();
-            state.ended = state.paused && !element.loop;
-          }
+          anchor(bounded(advanced(clock.now) || fragment().start));
+          state.ended = state.paused && !element.loop && state.position >= state.film.duration;
           for (const name of ['durationchange', 'loadedmetadata']) fire(name);
         }, opening);
         queue(() => {
@@ -299,7 +318,7 @@
     const startByItself = () => {
       if (state.started || !byItself()) return;
       state.started = true;
-      state.position = bounded(seconds(element, 'seek'));
+      state.position = beginning();
       state.at = Math.max(clock.now, offset() * 1000);
       begin(state.at);
     };
@@ -327,7 +346,7 @@
       const promise = new Promise((resolve, reject) => { promises.push({resolve, reject}); });
       promise.catch(() => {});
       if (state.paused) {
-        anchor(state.ended ? 0 : state.current());
+        anchor(state.ended ? bounded(0) : state.current());
         Object.assign(state, {paused: false, ended: false, posterShown: false});
         state.load?.begin?.();
         attach();
@@ -350,9 +369,9 @@
       state.controlled = true;
       state.open();
       state.load?.begin?.();
-      const length = state.film?.duration ?? Infinity;
-      anchor(Math.min(Math.max(0, Number(position) || 0), length));
-      state.ended = state.position >= length && !element.loop;
+      const {start, duration} = state.film ?? {start: 0, duration: Infinity};
+      anchor(Math.min(Math.max(start, Number(position) || 0), duration));
+      state.ended = state.position >= duration && !element.loop;
       state.posterShown = false;
       attach();
       changed();
@@ -393,8 +412,7 @@
       state.segments = [];
       if (!state.controlled && state.started) {
         if (state.start) clock.removeTimer(state.start);
-        const position = bounded(seconds(element, 'seek'));
-        Object.assign(state, {position, at: offset() * 1000, paused: false, ended: false});
+        Object.assign(state, {position: beginning(), at: offset() * 1000, paused: false, ended: false});
         if (state.at > 0) begin(state.at);
       } else if (!state.paused) anchor(bounded(advanced(0)));
       changed();
@@ -419,13 +437,10 @@
       }
       return low;
     };
-    const frameNow = at => {
-      const length = state.film.duration, position = advanced(at) + state.film.epsilon;
-      return frameAt(element.loop && length > 0 ? position % length : position);
-    };
+    const frameNow = at => frameAt(wrapped(advanced(at) + state.film.epsilon));
     const fetchFrame = index => ask('frame', {element: hostId, source: nameOf(state.source), index});
     state.show = async () => {
-      if (!state.film || state.foreign || kind !== 'video') return;
+      if (!state.film?.width || state.foreign || kind !== 'video') return;
       attach();
       if (!writer) return;
       for (let index; state.film && (index = frameNow(clock.now)) !== state.shown;) {
@@ -508,7 +523,13 @@
     media.states.push(state);
     return state;
   };
-  const stateOf = element => known.get(element) ?? makeState(element);
+  const stateOf = element => {
+    if (known.has(element)) return known.get(element);
+    const state = makeState(element);
+    if (!element.isConnected) watch(element);
+    state.adopt();
+    return state;
+  };
   const hostOf = element => {
     let node = element;
     for (let root = node.getRootNode(); root instanceof ShadowRoot; root = node.getRootNode()) node = root.host;
@@ -632,6 +653,24 @@
     return id;
   });
   define(Video, 'cancelVideoFrameCallback', function (id) { stateOf(this).callbacks.delete(id); });
+
+  // Elements that are in no document are found when somebody listens to them: what they say is said in virtual time.
+  define(Media, 'addEventListener', function (...args) {
+    stateOf(this);
+    return listen.apply(this, args);
+  });
+  for (const name of EVENTS) {
+    const {get, set} = describe(HTMLElement.prototype, `on${name}`);
+    Object.defineProperty(Media, `on${name}`, {
+      configurable: true, enumerable: true, get,
+      set(value) { stateOf(this); set.call(this, value); },
+    });
+  }
+  window.Audio = new Proxy(window.Audio, {construct(...args) {
+    const element = Reflect.construct(...args);
+    stateOf(element);
+    return element;
+  }});
 
   for (const name of ['AudioContext', 'webkitAudioContext'])
     if (window[name])

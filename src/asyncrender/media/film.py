@@ -83,6 +83,8 @@ class Film:
     """A media file as the page's clock needs it. Times are ticks of `time_base`; sound alone has no pictures."""
 
     path: Path
+    start: Fraction
+    """Seconds: the earliest position, as in Chromium that of the first time stamp of all streams. Of sound alone, 0."""
     duration: Fraction
     """Seconds."""
     time_base: Fraction
@@ -121,6 +123,7 @@ class Film:
     def describe(self) -> dict[str, Any]:
         """As media.js takes it; `format` and `color` are those of a WebCodecs VideoFrame."""
         return {
+            "start": float(self.start),
             "duration": float(self.duration),
             "times": self.times,
             "epsilon": float(self.rounding) + 1e-6,
@@ -227,10 +230,12 @@ def make_film(
         ((ticks[0] - zero) * base + number * grid) if grid else (tick - zero) * base
         for number, tick in enumerate(ticks)
     ]
-    width, height = (_size(stream)) if pictures else (0, 0)
+    width, height = _size(stream) if pictures else (0, 0)
+    aspect = 1 / _aspect(stream) if _is_turned(stream) else _aspect(stream)
     pixels = raw_pixels(stream.get("pix_fmt", ""), alpha=_is_transparent(stream))
     return Film(
         path=path,
+        start=max(Fraction(0), begins) if pictures and not zero else Fraction(0),
         duration=duration,
         time_base=base,
         zero=zero,
@@ -240,8 +245,8 @@ def make_film(
         rounding=Fraction(0) if grid else min(base / 2, COARSEST_ROUNDING_SECONDS),
         width=width,
         height=height,
-        display_width=round(width * _aspect(stream)) if pictures else 0,
-        display_height=height,
+        display_width=round(width * max(Fraction(1), aspect)),
+        display_height=round(height / min(Fraction(1), aspect)),
         decoder={"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream["codec_name"]) if _is_transparent(stream) else None,
         pixels=pixels,
         color=_color(stream, height) if pixels.web_name.startswith("I4") else None,
@@ -266,12 +271,16 @@ def _is_even(ticks: Sequence[int], step: Fraction) -> bool:
 
 def _size(stream: dict[str, Any]) -> tuple[int, int]:
     """Pixels, after the turn that ffmpeg makes by itself."""
-    turned = any(abs(int(data.get("rotation", 0))) % 180 == 90 for data in stream.get("side_data_list", []))
     size = stream["width"], stream["height"]
-    return (size[1], size[0]) if turned else size
+    return (size[1], size[0]) if _is_turned(stream) else size
+
+
+def _is_turned(stream: dict[str, Any]) -> bool:
+    return any(abs(int(data.get("rotation", 0))) % 180 == 90 for data in stream.get("side_data_list", []))
 
 
 def _aspect(stream: dict[str, Any]) -> Fraction:
+    """Of one pixel, before any turn. The film is shown wider where it is more than 1, and higher where it is less."""
     above, _, below = str(stream.get("sample_aspect_ratio", "1:1")).partition(":")
     return (
         Fraction(int(above), int(below))
