@@ -198,9 +198,9 @@ async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool
     segments = await _sounds(capture)
     for url in sorted({segment.source for segment in segments} - sources.keys()):
         try:
-            place = capture.local_source(url)
+            place, seconds = capture.local_source(url)
             sources[url] = None  # unless it turns out to be something; an element not opened yet is asked for again
-            sources[url] = await find_sound(place, idle_seconds=chunk.options.timeouts.encode)
+            sources[url] = await find_sound(place, seconds=seconds, idle_seconds=chunk.options.timeouts.encode)
         except (InvalidOption, MediaError) as error:
             if error.transient:
                 raise

@@ -454,7 +454,7 @@ async def test_what_was_heard_is_known_from_the_beginning(tmp_path: Path) -> Non
             await page.skip(frame)
         first, *others = await page.page.evaluate("__asyncrender__.sounds()")
         source = f"http://scene.localhost/{film.name}"
-        assert page.local_source(source) == film
+        assert page.local_source(source) == (film, 2)
     whole = {"element": 0, "source": source, "kind": "video", "start": 0, "end": None, "position": 0, "rate": 1}
     assert first == {**whole, "loop": True, "gains": [[0, 1]], "fade_in": 0.5, "fade_out": 0}
     assert [(one["start"], one["end"], one["position"], one["rate"], one["gains"]) for one in others] == [

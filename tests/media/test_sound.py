@@ -26,6 +26,7 @@ from films import (
 import asyncrender as ar
 from asyncrender.errors import ChunkDamaged, MediaError
 from asyncrender.media.concat import concat
+from asyncrender.media.decode import read_film
 from asyncrender.media.mix import mix
 from asyncrender.media.probe import check_frames, probe
 from asyncrender.media.sound import add_sound, find_sound, render_sound
@@ -47,7 +48,11 @@ def segment(source: str | Path, start: float = 0, **more: Any) -> SoundSegment:
 
 
 async def look(segments: list[SoundSegment]) -> dict[str, SoundSource | None]:
-    return {source: await find_sound(Path(source), idle_seconds=20) for source in {one.source for one in segments}}
+    found = {}
+    for source in {Path(one.source) for one in segments}:
+        seconds = float((await read_film(source, idle_seconds=20)).duration)
+        found[str(source)] = await find_sound(source, seconds=seconds, idle_seconds=20)
+    return found
 
 
 async def chunk_sound(
@@ -199,6 +204,26 @@ async def test_a_loop_goes_round_by_the_length_of_the_media(tmp_path: Path) -> N
     assert peaks(sound) == [1000 + round(RATE * 0.4 * index) for index in range(5)]
 
 
+async def test_a_loop_goes_round_as_its_pictures_do(tmp_path: Path) -> None:
+    """The header of a film may round its length to milliseconds; sound alone is encoded as whole packets."""
+    plan = film_plan("out.mp4", frame_count=300, fps=30)
+    file = clicks(tmp_path / "click.wav", 1000, seconds=0.667)
+    film, alone = tmp_path / "film.mov", tmp_path / "alone.m4a"
+    picture = "color=s=64x64:r=30000/1001,trim=end_frame=20"
+    ffmpeg("-f", "lavfi", "-i", picture, "-i", str(file), "-c:a", "pcm_s16le", str(film))
+    ffmpeg("-i", str(file), str(alone))
+    assert peaks(await heard(plan, [segment(film, loop=True)], tmp_path)) == [1000 + 32032 * at for at in range(15)]
+    assert peaks(await heard(plan, [segment(alone, loop=True)], tmp_path))[-1] == pytest.approx(
+        1000 + 32016 * 14, abs=14
+    )
+
+
+async def test_what_an_mp3s_encoder_adds_is_no_part_of_its_length(tmp_path: Path) -> None:
+    file, sound = tmp_path / "a.mp3", write_wav(tmp_path / "a.wav", sine(1.5))
+    ffmpeg("-i", str(sound), "-c:a", "libmp3lame", str(file))
+    assert (await probe(file)).duration == (await read_film(file, idle_seconds=20)).duration == 1.5
+
+
 @pytest.mark.parametrize("rate", [0.25, 0.5, 1.25, 2, 5])
 async def test_another_rate_moves_sound_and_keeps_its_pitch(tmp_path: Path, rate: float) -> None:
     place = [round(RATE * second) for second in (1, 2, 3)]
@@ -291,10 +316,10 @@ async def test_what_cannot_be_heard(tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "color=s=64x64:d=1", str(silent))
     words.write_text("no sound")
     listing.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{silent.name}\n#EXT-X-ENDLIST\n")
-    assert await find_sound(silent, idle_seconds=20) is None
+    assert await find_sound(silent, seconds=1, idle_seconds=20) is None
     for file in (words, listing):
         with pytest.raises(MediaError):
-            await find_sound(file, idle_seconds=20)
+            await find_sound(file, seconds=1, idle_seconds=20)
     plan = film_plan("out.mp4", frame_count=30)
     assert await chunk_sound(plan.chunks[0], [segment(silent)], {str(silent): None}, tmp_path) is None
     assert await chunk_sound(plan.chunks[0], [segment(words)], {}, tmp_path) is None

@@ -58,8 +58,8 @@ class Capture:
         """The scene's own files that the page asked for so far, as they were then; None: there was no such file."""
         return self._server.asked if self._server is not None else {}
 
-    def local_source(self, name: str) -> Path:
-        """The file behind a media element's source, as `sounds()` names it; it goes with the browser.
+    def local_source(self, name: str) -> tuple[Path, float]:
+        """(file, seconds) of a media element's source, as `sounds()` names it; the file goes with the browser.
 
         Raises InvalidOption for a source that no element has opened.
         """

@@ -59,17 +59,18 @@ class Films:
         self._page, self._server, self._folder = page, server, folder
         self._open_film, self._seconds = open_film, seconds
         self._files: dict[str, Path] = {}
+        self._lengths: dict[str, float] = {}
         self._opened: OrderedDict[tuple[str, str], tuple[AsyncExitStack, FrameOf]] = OrderedDict()
         self._fetching = anyio.Lock()
 
-    def local_source(self, name: str) -> Path:
-        """The file with the media of a source that an element of the page has opened, as `sounds()` names it.
+    def local_source(self, name: str) -> tuple[Path, float]:
+        """(file, seconds) of a source that an element of the page has opened, as `sounds()` names it.
 
         Raises InvalidOption for any other.
         """
-        if name not in self._files:
+        if name not in self._lengths:
             raise InvalidOption("source", name[:URL_SHOWN_CHARS], "no media element of the page could open it")
-        return self._files[name]
+        return self._files[name], self._lengths[name]
 
     async def answer(self, event: dict[str, Any]) -> None:
         """Answer one caught request. What is wrong with a film is told to the page, whose element then is broken."""
@@ -114,6 +115,7 @@ class Films:
     async def _open(self, element: str, name: str) -> dict[str, Any]:
         stack = AsyncExitStack()
         description, frame_of = await stack.enter_async_context(self._open_film(self._files[name], self._seconds))
+        self._lengths[name] = description["duration"]
         before = [self._opened.pop(key)[0] for key in list(self._opened) if key[0] == element]
         self._opened[element, name] = stack, frame_of  # first of all: whatever is in there will be closed
         for old in before:

@@ -224,7 +224,7 @@ def make_film(
     said = Fraction(form["duration"]) if form.get("duration", "N/A") != "N/A" else Fraction(0)
     duration = end if abs(end - said) < Fraction(1, 500) or not said else max(said, end)
     if not pictures and form.get("format_name") in UNSTATED:
-        duration = sound_seconds(packets, base)
+        duration = sound_seconds(packets, stream)
     grid = _grid(stream, ticks, base) if pictures else None
     times = [
         ((ticks[0] - zero) * base + number * grid) if grid else (tick - zero) * base

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 UNSTATED = frozenset({"aac", "flac", "mp3", "ogg"})
 """Containers (ffmpeg's names) whose header may not say how long they are: ffprobe then guesses by the bit rate of the
 first packets, takes the last of several chained streams for the whole (RFC 3533, 4), or says nothing."""
 
-ENTRIES = "packet=pts,dts,duration,flags"
+ENTRIES = "packet=pts,dts,duration,flags:packet_side_data=skip_samples,discard_padding"
 """What ffprobe shall say of each packet: it comes in this order."""
 
 
-def sound_seconds(packets: Sequence[Sequence[str]], time_base: Fraction) -> Fraction:
+def sound_seconds(packets: Sequence[Sequence[str]], stream: Mapping[str, Any]) -> Fraction:
     """From the first sample at or after zero to the end of the last packet; chained streams follow each other.
 
-    `packets` have `ENTRIES`, in the file's order.
+    `packets` have `ENTRIES`, in the file's order; `stream` is ffprobe's. Decoders leave out what an MP3's encoder added
+    at both ends. (In Ogg the packets are that much shorter.)
     """
+    trims = [int(number) for packet in packets for number in packet[4:] if number.isdigit()]
+    added = Fraction(sum(trims), int(stream["sample_rate"])) if stream["codec_name"] == "mp3" else 0
     done = begin = end = 0
     before: int | None = None
     for pts, dts, length, flags, *_ in packets:
@@ -28,4 +32,4 @@ def sound_seconds(packets: Sequence[Sequence[str]], time_base: Fraction) -> Frac
             done, begin = done + end - begin, max(0, time)
             end = begin
         before, end = time, max(end, time + (int(length) if length.isdigit() else 0))
-    return (done + end - begin) * time_base
+    return (done + end - begin) * Fraction(stream["time_base"]) - added

@@ -214,7 +214,7 @@ async def _count_sound(file: str, form: dict[str, Any], streams: list[dict[str, 
         return
     wanted = ("-select_streams", str(sound["index"]), "-show_entries", packets.ENTRIES, "-of", "csv=p=0")
     lines = (await _ffprobe(file, *wanted, idle_seconds=idle_seconds)).decode().split()
-    seconds = packets.sound_seconds([line.split(",") for line in lines], Fraction(sound["time_base"]))
+    seconds = packets.sound_seconds([line.split(",") for line in lines], sound)
     sound["duration"] = round(float(seconds), 6)
     if not any(one.get("width") and not one["disposition"]["attached_pic"] for one in streams):
         form["duration"] = sound["duration"]

@@ -19,8 +19,8 @@ LONGEST_ARGUMENT = 100_000
 """Bytes; Linux takes 131071 (MAX_ARG_STRLEN)."""
 
 
-async def find_sound(place: Path, *, idle_seconds: float) -> SoundSource | None:
-    """What a media file gives to hear; None if it has no sound, as many a video.
+async def find_sound(place: Path, *, seconds: float, idle_seconds: float) -> SoundSource | None:
+    """What a media file gives to hear; None if it has no sound, as many a video. `seconds`: how long the page has it.
 
     Raises InvalidOption if there is no such file, MediaError if it is none that a browser plays, ToolStalled.
     """
@@ -30,14 +30,12 @@ async def find_sound(place: Path, *, idle_seconds: float) -> SoundSource | None:
         raise MediaError(f"{place} is in a format that browsers do not play: {info.container}.")
     if not info.audio:
         return None
-    sound, seconds = info.audio[0], None if info.duration is None else Fraction(str(info.duration))
-    film = bool(info.video) and bool(names & soundgraph.FILMS)
+    sound, film = info.audio[0], bool(info.video) and bool(names & soundgraph.FILMS)
     return SoundSource(
         address=graphs.local(str(place.absolute())),
         sample_rate=sound.sample_rate,
         lead=max(0, round((sound.start_time or 0) * sound.sample_rate)) if film else 0,
-        seconds=seconds,
-        round_samples=max(1, round(seconds * sound.sample_rate)) if film and seconds is not None else None,
+        seconds=Fraction(seconds),
     )
 
 

@@ -36,9 +36,6 @@ CONTAINERS = frozenset({"aac", "flac", "matroska", "mov", "mp3", "ogg", "wav"})
 FILMS = frozenset({"matroska", "mov"})
 """Those of them whose pictures may last longer than their sound, or begin before it."""
 
-MOST_SAMPLES = 2**31 - 1
-"""aloop's own limit: it then loops all there is."""
-
 SAMPLE_BYTES = 2
 """Of one channel in pcm_s16le."""
 
@@ -54,12 +51,10 @@ class SoundSource:
     """What ffmpeg opens: `file:` and a path, or a URL."""
     sample_rate: int
     """Its own."""
-    lead: int = 0
+    lead: int
     """Samples of silence, at its own rate, before its sound begins."""
-    seconds: Fraction | None = None
-    """How long the media lasts, pictures included; None where that is unknown."""
-    round_samples: int | None = None
-    """One round of a loop, at its own rate; None: all the sound there is."""
+    seconds: Fraction
+    """How long the media lasts for the page, pictures included: one round of a loop."""
 
 
 @dataclass(frozen=True)
@@ -181,14 +176,14 @@ def _voice(chunk: RenderChunk, segment: SoundSegment, source: SoundSource, first
     heard = _Span(max(window.start, begin), min(window.stop, stop))
     if heard.length <= 0 or not tempo:
         return None
-    length = None if source.seconds is None else round(source.seconds * per_second)
+    length = round(source.seconds * per_second)
     late = _frame(segment.start, options) / graphs.rate(options) - Fraction(segment.start)
     skipped = max(0, round((Fraction(segment.position) + late * tempo) * per_second))
     needed = skipped + (heard.stop - begin) * tempo + LOOP_MARGIN_SECONDS * per_second
-    media_end = None if segment.loop or length is None else begin + round((length - skipped) / tempo)
+    media_end = None if segment.loop else begin + round((length - skipped) / tempo)
     over = media_end is not None and heard.start > media_end + SURELY_OVER_SECONDS * per_second
     gain = _gain(segment, options, heard, fade_start=_sample(first, options), fade_end=_fade_end(options, media_end))
-    repeats = segment.loop and (length is None or needed > length)
+    repeats = segment.loop and needed > length
     return None if over or gain == "0" else _Voice(source, begin, skipped, tempo, heard, repeats, gain)
 
 
@@ -266,9 +261,8 @@ def _led(source: SoundSource) -> list[str]:
 
 def _repeated(source: SoundSource) -> list[str]:
     """At the source's own rate, where a round of it most likely is a whole number of samples."""
-    length = source.round_samples
-    exactly = [] if length is None else [f"apad=whole_len={length}", f"atrim=end_sample={length}"]
-    return [*exactly, f"aloop=loop=-1:size={length or MOST_SAMPLES}", "asetpts=N"]
+    length = max(1, round(source.seconds * source.sample_rate))
+    return [f"apad=whole_len={length}", f"atrim=end_sample={length}", f"aloop=loop=-1:size={length}", "asetpts=N"]
 
 
 def _normalized(audio: AudioOptions) -> list[str]:
