@@ -193,6 +193,17 @@ async def test_sound_that_begins_after_the_pictures(tmp_path: Path) -> None:
     assert peaks(sound) == [RATE // 2 + 4800]
 
 
+async def test_sound_that_begins_before_the_pictures(tmp_path: Path) -> None:
+    """What lies before zero is not played, as Chromium does it."""
+    plan, film = film_plan("out.mp4", frame_count=30), tmp_path / "film.mkv"
+    sound = clicks(tmp_path / "click.wav", 1000, 20_000)
+    ffmpeg(
+        *("-copyts", "-f", "lavfi", "-i", "color=s=64x64:r=25:d=1", "-itsoffset", "-0.2", "-i", str(sound)),
+        *("-c:a", "flac", "-avoid_negative_ts", "disabled", str(film)),
+    )
+    assert peaks(await heard(plan, [segment(film)], tmp_path)) == [20_000 - RATE // 5]
+
+
 async def test_a_loop_goes_round_by_the_length_of_the_media(tmp_path: Path) -> None:
     plan = film_plan("out.mp4", frame_count=60, concurrency=3)
     file = clicks(tmp_path / "click.wav", 1000, seconds=0.3)

@@ -34,7 +34,7 @@ async def find_sound(place: Path, *, seconds: float, idle_seconds: float) -> Sou
     return SoundSource(
         address=graphs.local(str(place.absolute())),
         sample_rate=sound.sample_rate,
-        lead=max(0, round((sound.start_time or 0) * sound.sample_rate)) if film else 0,
+        lead=round((sound.start_time or 0) * sound.sample_rate) if film else 0,
         seconds=Fraction(seconds),
     )
 

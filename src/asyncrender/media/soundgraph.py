@@ -52,7 +52,7 @@ class SoundSource:
     sample_rate: int
     """Its own."""
     lead: int
-    """Samples of silence, at its own rate, before its sound begins."""
+    """Samples of silence, at its own rate, before its sound begins. Negative: that much lies before zero, unheard."""
     seconds: Fraction
     """How long the media lasts for the page, pictures included: one round of a loop."""
 
@@ -125,7 +125,7 @@ def sound_argv(
     only = ("-format_whitelist", ",".join(sorted(CONTAINERS)))
     inputs = [word for source, _ in _by_input(voices) for word in (*only, "-vn", "-i", source.address)]
     return [
-        *(ffmpeg, *graphs.QUIET, "-y", *graphs.PROGRESS, *inputs, "-filter_complex", _graph(chunk, voices)),
+        *(ffmpeg, *graphs.QUIET, "-y", *graphs.PROGRESS, "-copyts", *inputs, "-filter_complex", _graph(chunk, voices)),
         *("-map", "[mixed]", "-c:a", "pcm_s16le", "-map_metadata", "-1", "-fflags", "+bitexact"),
         *("-f", "s16le", graphs.local(output)),
     ]
@@ -256,6 +256,9 @@ def _graph(chunk: RenderChunk, voices: Sequence[_Voice]) -> str:
 
 
 def _led(source: SoundSource) -> list[str]:
+    """Cut by time, not by number: some decoders have left the beginning out already."""
+    if source.lead < 0:
+        return ["atrim=start=0"]
     return [f"adelay=delays={source.lead}S:all=1"] if source.lead else []
 
 
