@@ -492,6 +492,23 @@ async def test_a_film_whose_colours_come_out_wrong_is_warned_of(transfer: str, t
     assert [warning.partition(",")[0] for warning in warnings] == ([] if transfer == "bt709" else [name])
 
 
+async def test_colours_are_those_that_chromium_shows(tmp_path: Path) -> None:
+    """Measured with its own player, but for what coding loses: VP8 of 720 lines is BT.709, and on canvases Display P3 is wider."""
+    source = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color=0xC04020:s=1280x720,format=gbrp"]
+    coded = ["-frames:v", "1", "-vf", "scale=out_color_matrix=bt709,format=yuv420p"]
+    tags = ["-colorspace", "bt709", "-color_primaries", "smpte432", "-color_trc", "bt709"]
+    subprocess.run([*source, *coded, "-c:v", "libvpx", "-b:v", "4M", tmp_path / "hd.webm"], check=True)
+    subprocess.run([*source, *coded, "-c:v", "libx264", "-qp", "8", *tags, tmp_path / "p3.mp4"], check=True)
+    html = """<video id=hd src=hd.webm></video><video id=wide src=p3.mp4></video><script>const look = film => {
+        const context = document.createElement('canvas').getContext('2d');
+        context.drawImage(film, 0, 0, 9, 9);
+        return [...context.getImageData(4, 4, 1, 1).data];
+      };</script>"""
+    async with opened(html, tmp_path) as page:
+        shown = np.array(await page.page.evaluate("[look(hd), look(wide)]"))
+    assert abs(shown - [(194, 65, 36, 255), (211, 50, 15, 255)]).max() <= 6
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "film.test"])
 async def test_a_page_from_elsewhere_may_show_films_too(host: str, capture: str, tmp_path: Path) -> None:
     """Also one that forbids all connections to others, and one whose origin is not secure."""

@@ -17,10 +17,10 @@ COARSEST_ROUNDING_SECONDS = Fraction(1, 2000)
 """Half a millisecond: Matroska's rounding. Coarser clocks (AVI) count whole frames, and round nothing."""
 
 HIGH_DEFINITION_LINES = 720
-"""Of H.264 that does not say its matrix: from so many lines on Chromium takes BT.709, else BT.601 (measured)."""
+"""Of those that do not say their matrix: from so many lines on Chromium takes BT.709, else BT.601 (measured)."""
 
-FREE_CODECS = ("vp8", "vp9", "av1")
-"""Of those without a matrix Chromium always takes BT.601 (measured)."""
+FREE_CODECS = ("vp9", "av1")
+"""But without a matrix Chromium always takes these for BT.601 (measured)."""
 
 DEMUXERS = "aac,flac,matroska,webm,mov,mp4,mp3,ogg,wav"
 """What a browser plays. Play lists are not among them: they could name any file of the disk."""
@@ -29,8 +29,8 @@ UNROUNDED = ("mov", "matroska")
 """Containers (ffmpeg's names) whose time 0 is the player's; others begin at their first time stamp."""
 
 MATRICES = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "bt470bg", "bt2020nc": "bt2020-ncl", "gbr": "rgb"}
-PRIMARIES = {"bt709": "bt709", "smpte170m": "smpte170m", "bt470bg": "bt470bg", "bt2020": "bt2020"}
-TRANSFERS = {"bt709": "bt709", "smpte170m": "smpte170m", "iec61966-2-1": "iec61966-2-1", "smpte2084": "pq"}
+PRIMARIES = {name: name for name in ("bt709", "smpte170m", "bt470bg", "bt2020", "smpte432")}
+TRANSFERS = {name: name for name in ("bt709", "smpte170m", "iec61966-2-1", "linear")} | {"smpte2084": "pq"}
 """ffmpeg's names to those of WebCodecs' VideoColorSpace (https://www.w3.org/TR/webcodecs/#videocolorspace)."""
 
 HDR = ("smpte2084", "arib-std-b67")
