@@ -493,7 +493,7 @@ async def test_a_film_whose_colours_come_out_wrong_is_warned_of(transfer: str, t
 
 
 async def test_colours_are_those_that_chromium_shows(tmp_path: Path) -> None:
-    """Measured with its own player, but for what coding loses: VP8 of 720 lines is BT.709, and on canvases Display P3 is wider."""
+    """Measured with its own player: VP8 of 720 lines is BT.709, on canvases Display P3 is wider. (6: coding loses.)"""
     source = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color=0xC04020:s=1280x720,format=gbrp"]
     coded = ["-frames:v", "1", "-vf", "scale=out_color_matrix=bt709,format=yuv420p"]
     tags = ["-colorspace", "bt709", "-color_primaries", "smpte432", "-color_trc", "bt709"]
@@ -507,6 +507,23 @@ async def test_colours_are_those_that_chromium_shows(tmp_path: Path) -> None:
     async with opened(html, tmp_path) as page:
         shown = np.array(await page.page.evaluate("[look(hd), look(wide)]"))
     assert abs(shown - [(194, 65, 36, 255), (211, 50, 15, 255)]).max() <= 6
+
+
+async def test_what_the_browser_draws_upon_a_film_by_itself_is_warned_of(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", frames=3)
+    html = f"""<video src={film.name} autoplay controls></video><video src={film.name}></video><script>
+      const track = document.querySelector('video').addTextTrack('captions');
+      track.mode = 'showing';
+      track.addCue(new VTTCue(0, 9, 'said'));
+    </script>"""
+    async with opened(html, tmp_path) as page:
+        for frame in range(4):
+            await shot(page, frame)
+        warnings = page.page.warnings
+    assert sorted(warning.partition(" http")[0] for warning in warnings) == [
+        "the captions of the video",
+        "the controls of the video",
+    ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "film.test"])

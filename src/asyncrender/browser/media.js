@@ -405,6 +405,10 @@
         if (!state.paused) state.pause();
       }
       if (!state.paused && state.readyState === ENOUGH) fire('timeupdate');
+      if (element.textTracks.length && [...element.textTracks].some(track => track.cues?.length))
+        warn(`the captions of the ${kind} ${state.label()} come and go by the wall clock`);
+      if (element.controls && element.isConnected)
+        warn(`the controls of the ${kind} ${state.label()} are drawn, and know nothing of the page's clock`);
     };
     // Frame 0 begins: who plays by himself begins anew, who was started by a script goes on where he is.
     state.zero = passed => {
