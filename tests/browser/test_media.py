@@ -557,6 +557,32 @@ async def test_a_page_from_elsewhere_may_show_films_too(host: str, capture: str,
             assert await numbers(page, range(6)) == list(range(6))
 
 
+async def test_a_film_that_breaks_off_on_its_way_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    data = make_film(tmp_path / "film", "vp9").read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if request.path == "/nonsense":
+            request.wfile.write(b"what?\r\n")
+            return
+        request.send_response(200)
+        if request.path == "/chunked":
+            request.send_header("Transfer-Encoding", "chunked")
+            request.end_headers()
+            request.wfile.write(b"%x\r\n" % len(data) + data[:-2000])
+            return
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data[:-2000])
+
+    with served(answer) as url:
+        films = "".join(f"<video src={url}{name}></video>" for name in ("short", "chunked", "nonsense"))
+        async with opened(films, tmp_path) as page:
+            await page.skip(0)
+            said = [warning for warning in page.page.warnings if "cannot be shown: it could not be loaded" in warning]
+    assert len(said) == 3
+    assert "2000 bytes are missing" in "".join(said)
+
+
 async def test_chunks_of_a_film_join_without_a_seam(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film", rate="30000/1001")
     scene = tmp_path / "scene.html"

@@ -152,7 +152,8 @@ class Films:
 
 
 def _download(url: str, file: Path, seconds: float) -> None:
-    import urllib.error  # few pages need what takes longer than to import all the rest of this room
+    import http.client  # few pages need what takes longer than to import all the rest of this room
+    import urllib.error
     import urllib.request
 
     request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (asyncrender)"})
@@ -161,7 +162,9 @@ def _download(url: str, file: Path, seconds: float) -> None:
             while piece := response.read(PIECE_BYTES):
                 pause_point()
                 out.write(piece)
-    except (urllib.error.URLError, ValueError) as error:
+            if response.length:  # http.client finds nothing wrong with an answer that ends before its length
+                raise ValueError(f"{response.length} bytes are missing at its end")
+    except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
         raise OSError(f"it could not be loaded: {error}") from None
 
 
