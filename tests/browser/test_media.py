@@ -425,7 +425,9 @@ async def test_sources_change_and_places_are_sought(tmp_path: Path) -> None:
 
 async def test_what_an_element_played_before_is_heard_whatever_comes_next(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film")
-    html = f"""<audio id=a src={film.name} autoplay></audio><audio id=b src={film.name} autoplay></audio><script>
+    html = f"""<audio id=a src={film.name} autoplay></audio><audio id=b src={film.name} autoplay></audio>
+      <iframe srcdoc="<audio src={film.name} autoplay></audio>"></iframe><script>
+      setTimeout(() => document.querySelector('iframe').remove(), 120);
       setTimeout(() => {{ a.src = 'missing.mp3'; a.play().catch(() => {{}}); }}, 80);
       setTimeout(() => {{ b.src = b.src; b.play(); }}, 80);
     </script>"""
@@ -434,7 +436,7 @@ async def test_what_an_element_played_before_is_heard_whatever_comes_next(tmp_pa
             await page.skip(frame)
         heard = await page.page.evaluate("__asyncrender__.sounds()")
     places = [(one["element"], one["start"], one["end"], one["position"]) for one in heard]
-    assert places == [(0, 0, 0.08, 0), (1, 0, 0.08, 0), (1, 0.08, None, 0)]
+    assert places == [(0, 0, 0.08, 0), (1, 0, 0.08, 0), (1, 0.08, None, 0), (2, 0, 0.12, 0)]
 
 
 SOUNDS = """<video id=v src=FILM autoplay loop data-asyncrender-fade-in=0.5></video>

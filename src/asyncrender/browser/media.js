@@ -30,7 +30,11 @@
   const makeMedia = () => {
     const states = [], observed = new Set(), warnings = [];
     const media = {states, observed, warnings, serial: 0, names: new Map()};
-    const settle = async () => { for (const look of observed) look(); };
+    const settle = async () => {
+      for (const look of observed) look();
+      for (const {segments} of states.filter(state => !clock.alive(state)))
+        if (segments.at(-1)?.end === null) segments.at(-1).end = clock.now / 1000;
+    };
     const present = () => states.filter(state => clock.alive(state) && state.load);
     media.update = async () => {
       await settle();
