@@ -394,6 +394,8 @@ SOURCES = """<style>video, canvas { display: block; width: 160px; height: 80px }
   const said = [];
   setTimeout(() => { said.push(back.ended); back.play(); }, 120);
   setTimeout(() => { again.src = 'FILM'; again.play(); }, 120);
+  const heard = [];
+  for (const name of ['play', 'playing']) again.addEventListener(name, () => heard.push(name));
   const draw = () => { paper.getContext('2d').drawImage(stepped, 0, 0); };
   window.asyncrender.seek = async (time, frame) => {
     said.push(await new Promise(resolve => {
@@ -418,6 +420,7 @@ async def test_sources_change_and_places_are_sought(tmp_path: Path) -> None:
                 frame // 2,
                 past if past >= 0 else frame,
             ], f"frame {frame}"
+        assert await page.page.evaluate("heard") == ["play", "playing"] * 2
         said = await page.page.evaluate("said")
     assert [one for one in said if one is not True] == [0, 0, 0.04, 0.04, 0.08, 0.08]
     assert said.count(True) == 1

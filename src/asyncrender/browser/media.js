@@ -273,8 +273,7 @@
           load.done = true;
           for (const name of ['loadeddata', 'canplay', 'canplaythrough']) fire(name);
           startByItself();
-          if (!state.paused) fire('playing');
-          settlePromises();
+          queue(() => { if (!state.paused) fire('playing'); settlePromises(); });
           changed();
         }, () => state.show());
       };
