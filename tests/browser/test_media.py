@@ -650,7 +650,7 @@ async def test_a_film_that_is_just_being_opened_at_the_end_is_closed(tmp_path: P
                 await anyio.lowlevel.checkpoint()
         opened.append(path.name)
         try:
-            yield {}, None
+            yield {"duration": 1}, None
         finally:
             closed.append(path.name)
 

@@ -115,9 +115,9 @@ class Films:
     async def _open(self, element: str, name: str) -> dict[str, Any]:
         stack = AsyncExitStack()
         description, frame_of = await stack.enter_async_context(self._open_film(self._files[name], self._seconds))
-        self._lengths[name] = description["duration"]
         before = [self._opened.pop(key)[0] for key in list(self._opened) if key[0] == element]
         self._opened[element, name] = stack, frame_of  # first of all: whatever is in there will be closed
+        self._lengths[name] = description["duration"]
         for old in before:
             await old.aclose()
         while len(self._opened) > MOST_FILMS:
