@@ -584,6 +584,24 @@ async def test_a_seek_that_throws_may_be_gone_on_from(tmp_path: Path) -> None:
             await page.picture(1)
 
 
+async def test_tasks_that_the_page_gives_itself_belong_to_the_frame(capture: str, tmp_path: Path) -> None:
+    """React draws in such."""
+    text = """<body style="margin: 0"><p id="p" style="margin: 0; height: 9px; width: 0; background: #000"></p><script>
+      const {port1, port2} = new MessageChannel();
+      const ways = [() => port1.postMessage(0), () => postMessage(0), () => scheduler.postTask(go)];
+      let left;
+      const go = () => {
+        for (let n = 0, x = 1; n < 1e6; n++) x = x * 16807 % 2147483647;
+        if (left-- > 0) ways[left % 3](); else p.style.width = `${Math.round(performance.now() / 4)}px`;
+      };
+      port2.onmessage = onmessage = go;
+      requestAnimationFrame(function draw() { left = 9; go(); requestAnimationFrame(draw); });
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        shown = [pixels(await shot(page, frame)) for frame in range(4)]
+    assert [int((picture[4, :, 0] < 127).sum()) for picture in shown] == [0, 10, 20, 30]
+
+
 BESIDE = {
     "a cache": "const all = await caches.open('a'); await all.put('/q', new Response('x')); await all.match('/q')",
     "a blob": "await new Blob(['x'.repeat(1e6)]).text()",

@@ -190,6 +190,13 @@
       define(object, name, function (...args) { return wrap(begin.apply(this, args), this); });
   };
   for (const [type, names] of Object.entries(beside)) methods(type, names, held);
+  // Tasks that the page gives itself, which come in the order in which they were given.
+  const given = answer => { clock.tasks++; return answer; };
+  methods('MessagePort', ['postMessage'], given);
+  methods('Scheduler', ['postTask'], given);
+  // Whose message it is the browser sees by whose function has called its own.
+  const postMessage = window.postMessage;
+  defineGetter(window, 'postMessage', () => given(postMessage), value => define(window, 'postMessage', value));
   const heldUntil = (target, ...events) => {
     const release = clock.hold();
     for (const event of events) target.addEventListener(event, release, {once: true});
