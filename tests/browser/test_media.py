@@ -480,10 +480,21 @@ async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(captu
         await shot(page, 0)
         await shot(page, 1)
         warnings = "\n".join(page.page.warnings)
-    assert "the video http://scene.localhost/missing.mp4 cannot be shown" in warnings
+    assert "the video http://scene.localhost/missing.mp4 cannot be shown: there is no such file" in warnings
     assert "the video http://scene.localhost/broken.mp4 cannot be shown" in warnings
     assert "the audio http://scene.localhost/missing.mp3 cannot be" in warnings
     assert "Web Audio is not captured" in warnings
+
+
+async def test_a_film_that_cannot_be_shown_shows_nothing(capture: str, tmp_path: Path) -> None:
+    html = """<video id="video" autoplay></video><script>
+      setTimeout(() => { video.src = URL.createObjectURL(new MediaSource()); }, 100);
+    </script>"""
+    async with opened(html, tmp_path, capture=capture) as page:
+        shown = [pixels(await shot(page, frame)) for frame in range(6)]
+        (warning,) = page.page.warnings
+    assert all(np.array_equal(picture, shown[0]) for picture in shown)
+    assert warning.endswith("cannot be shown: what blob: names cannot be read, as a MediaSource cannot")
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67", "bt709"])

@@ -205,8 +205,9 @@
         .map(source => source.getAttribute('src'));
     };
     const resolved = text => { try { return new URL(text, element.baseURI).href; } catch { return text; } };
+    const unreadable = () => { throw 'what blob: names cannot be read, as a MediaSource cannot'; };
     const grab = source => /^(blob|data):/.test(source)
-      ? native.fetch(source).then(response => native.arrayBuffer.call(response)) : null;
+      ? native.fetch(source).then(response => native.arrayBuffer.call(response), unreadable) : null;
     const byItself = () => !state.controlled && (element.autoplay || given(element, 'offset'));
     const lazy = () => element.getAttribute('preload')?.toLowerCase() === 'none' && state.paused && !byItself();
     const offset = () => seconds(element, 'offset');
@@ -294,21 +295,18 @@
       state.broken = said;
       hear();
       warn(`the ${kind} ${state.label()} cannot be shown: ${said}`);
-      await letGo();
+      await showNothing();
       load.done = true;
       queue(() => { fire('error'); settlePromises(); });
     };
     // A video in view that never had a picture, or lost its stream, keeps the compositor from drawing anything at all: so
-    // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"), and its stream ends.
-    const letGo = async () => {
-      const mine = writer, width = 300, height = 150;
-      if (!mine) return;
+    // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"). The stream stays:
+    // at its end Chromium would show black.
+    const showNothing = async () => {
+      const width = 300, height = 150;
+      if (!writer) return;
       const film = {format: 'RGBA', width, height, display_width: width, display_height: height};
       await present(film, new ArrayBuffer(4 * width * height));
-      if (writer !== mine) return;
-      mine.close().catch(() => {});
-      generator.stop();
-      writer = generator = null;
     };
     const noSource = () => new DOMException('The element has no supported sources.', 'NotSupportedError');
     const settlePromises = () => {

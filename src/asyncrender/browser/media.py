@@ -86,7 +86,7 @@ class Films:
                 raise
             if isinstance(error, OSError) and error.errno in NO_SPACE:
                 raise disk_error(self._folder, error) from None
-            text = str(error)
+            text = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
             data = json.dumps({"error": text}).encode() if question == "film" else text.encode()
         headers = [{"name": "Access-Control-Allow-Origin", "value": "*"}]
         reply = {"requestId": event["requestId"], "responseCode": 200, "responseHeaders": headers, "body": data}
