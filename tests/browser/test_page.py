@@ -174,6 +174,24 @@ async def test_what_a_frame_leaves_to_be_done_is_done_before_the_next(capture: s
     assert [seen for seen in told if seen[1] > 0][:-1] == [[frame % 2 == 1, frame * 40] for frame in frames[1:-1]]
 
 
+async def test_a_view_transition_begins_with_its_frame(tmp_path: Path) -> None:
+    """The compositor first takes pictures for it, and the page shall not move on meanwhile."""
+    text = """<body><p id="p" style="position: absolute; width: 9px; height: 9px; background: #00f"></p><script>
+      const told = [];
+      requestAnimationFrame(function draw(now) {
+        p.style.left = `${now / 10}px`;
+        if (Math.round(now) % 480 === 240)
+          document.startViewTransition(() => told.push(now)).ready.then(() => told.push(performance.now()));
+        requestAnimationFrame(draw);
+      });
+    </script>"""
+    frames = range(20)
+    async with opened(ar.Html(text), tmp_path, capture="raw") as page:
+        for frame in frames:
+            await page.picture(frame, more=frame < frames[-1])
+        assert await page.page.evaluate("told") == [240, 240, 720, 720]
+
+
 async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
     text = """<body style="margin:0;background:#000"><script>
       window.asyncrender.seek = async (time, frame) => {

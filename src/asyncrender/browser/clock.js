@@ -29,7 +29,9 @@
     const timers = new Map(), windows = new Set(), anchors = new WeakMap();
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
-    const clock = {now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false};
+    const clock = {
+      now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false, transitions: 0,
+    };
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
@@ -354,11 +356,13 @@
     drawing.rounds = ROUNDS;
     if (!watched) nextTick();
   };
-  // Until the tick is over. What has surfaces of its own, which wait for no frame, waits until `proceed`.
+  // Until the tick is over. What has surfaces of its own, which wait for no frame, waits until `proceed`, and so does a view
+  // transition, which begins when the compositor has its pictures.
   const drawn = ticks => new Promise(resolve => {
     const over = () => drawing.tick + drawing.offset > ticks - 1;
     drawing.proceed = resolve;
-    drawing.passed = () => { if (!clock.surfaces && !clock.media?.states.length && over()) resolve(); };
+    const waits = () => clock.surfaces || clock.transitions || clock.media?.states.length;
+    drawing.passed = () => { if (!waits() && over()) resolve(); };
     watchTicks();
     drawing.passed();
   });

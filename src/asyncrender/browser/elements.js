@@ -2,10 +2,7 @@
 // after surroundings.js.
 (config, key) => {
   'use strict';
-  const {clock, native, define} = window[key];
-
-  const defineGetter = (object, name, get, set) =>
-    Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
+  const {clock, native, define, defineGetter, entry, methods} = window[key];
 
   defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
   const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
@@ -69,6 +66,13 @@
     clock.images.set(this, release);
     for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
   });
+  for (const type of ['Document', 'Element'])
+    methods(type, ['startViewTransition'], transition => {
+      const begun = () => { clock.transitions--; };
+      clock.transitions++;
+      transition.ready.then(begun, begun);
+      return transition;
+    });
   const toBlob = HTMLCanvasElement.prototype.toBlob;
   define(HTMLCanvasElement.prototype, 'toBlob', function (callback, ...rest) {
     const release = clock.hold();

@@ -190,6 +190,7 @@
       define(object, name, function (...args) { return wrap(begin.apply(this, args), this); });
   };
   for (const [type, names] of Object.entries(beside)) methods(type, names, held);
+  Object.assign(window[key], {defineGetter, entry, methods});
   // Tasks that the page gives itself, which come in the order in which they were given.
   const given = answer => { clock.tasks++; return answer; };
   methods('MessagePort', ['postMessage'], given);
