@@ -171,7 +171,19 @@ async def test_what_a_frame_leaves_to_be_done_is_done_before_the_next(capture: s
             await page.picture(frame, more=frame < frames[-1])
         await page.settle()
         told = await page.page.evaluate("told")
-    assert [seen for seen in told if seen[1] > 0][:-1] == [[frame % 2 == 1, frame * 40] for frame in frames[1:-1]]
+    assert [seen for seen in told if seen[1] > 0] == [[frame % 2 == 1, frame * 40] for frame in frames[1:-1]]
+
+
+async def test_what_a_drawing_has_the_page_do_is_seen_in_the_next_frame(capture: str, tmp_path: Path) -> None:
+    """Also where a page that stood still is drawn twice for its picture."""
+    text = """<body style="margin: 0"><p id="p" style="position: absolute; top: 99px; margin: 0">p</p><script>
+      const show = ([{isIntersecting}]) => { document.body.style.background = isIntersecting ? '#00f' : '#fff'; };
+      new IntersectionObserver(show).observe(p);
+      setTimeout(() => { p.style.top = '40px'; }, 190);
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        shown = [pixels(await shot(page, frame)) for frame in range(8)]
+    assert [int(picture[4, 4, 0]) < 127 for picture in shown] == [False] * 6 + [True] * 2
 
 
 async def test_a_view_transition_begins_with_its_frame(tmp_path: Path) -> None:

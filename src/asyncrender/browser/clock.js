@@ -88,6 +88,16 @@
       try { Reflect.apply(entry.callback, entry.window, args); } catch (error) { entry.report(error); }
     };
 
+    // What the drawing of a frame has the page do is seen in the next, however often the frame is drawn for its picture.
+    const afterwards = [];
+    clock.callAfterwards = entry => { afterwards.push(entry); };
+    const drawingIsOver = async () => {
+      for (const entry of afterwards.splice(0)) {
+        call(entry, ...entry.args);
+        await quiet();
+      }
+    };
+
     clock.addTimer = (entry, delay, every) => {
       delay = Math.max(0, Math.trunc(Number(delay)) || 0);
       if (delay > 0x7fffffff) delay = 0;
@@ -254,6 +264,7 @@
     const moveTo = async (time, seek, enough) => {
       advancing = true;
       try {
+        await drawingIsOver();
         pin();
         await runTimers(time, enough);
         if (enough?.()) return;
@@ -295,7 +306,10 @@
     clock.settle = async () => {
       await quiet();
       advancing = true;
-      try { await runTimers(clock.now); } finally { advancing = false; }
+      try {
+        await drawingIsOver();
+        await runTimers(clock.now);
+      } finally { advancing = false; }
       await quiet();
     };
     return clock;

@@ -46,6 +46,16 @@
   };
   document.addEventListener('DOMContentLoaded', () => findRoots(document));
 
+  const afterwards = callback => function (...args) {
+    clock.callAfterwards(entry(() => Reflect.apply(callback, this, args)));
+  };
+  const Observer = new Proxy(window.IntersectionObserver, {
+    construct: (target, [callback, ...rest], newTarget) =>
+      Reflect.construct(target, [typeof callback === 'function' ? afterwards(callback) : callback, ...rest], newTarget),
+  });
+  define(IntersectionObserver.prototype, 'constructor', Observer);
+  define(window, 'IntersectionObserver', Observer);
+
   // Where the window is depends on how frames are taken.
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
 
