@@ -402,6 +402,37 @@ async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
     assert bounced[6:10] == (80, 60, 40, 20)
 
 
+SMIL = """<svg id="one"><rect id="a"><animate attributeName="x" to="1000" dur="1s"/></rect>
+  <rect id="b"><set attributeName="x" to="1" begin=".04s"/><set attributeName="x" to="2" begin=".28s"/></rect>
+  <rect id="c"><animate attributeName="x" to="1000" dur="1s" begin="indefinite"/></rect>
+  <svg><rect id="d"><animate attributeName="x" to="1000" dur="1s"/></rect></svg></svg>
+<svg id="two"><rect id="e"><animate attributeName="x" to="1000" dur="1s"/></rect></svg>
+<script>
+  two.setCurrentTime(.2);
+  setTimeout(() => one.pauseAnimations(), 360);
+  setTimeout(() => one.unpauseAnimations(), 440);
+  requestAnimationFrame(function draw(now) {
+    if (Math.round(now) === 120) c.firstChild.beginElement(); else requestAnimationFrame(draw);
+  });
+  const where = () => [a, b, c, d, e].map(rect => Math.round(rect.x.animVal.value));
+</script>"""
+
+
+async def test_svg_has_a_clock_that_a_page_may_stop_and_set(tmp_path: Path) -> None:
+    where = []
+    async with opened(ar.Html(SMIL), tmp_path, capture="beginframe") as page:
+        for frame in range(13):
+            await page.picture(frame)
+            where.append(await page.page.evaluate("[...where(), one.animationsPaused()]"))
+    stopped, sets, begun, nested, sought, paused = zip(*where, strict=True)
+    assert stopped == (*range(0, 361, 40), 360, 360, 400)
+    assert sets == (0, *[1] * 6, *[2] * 6), "in the very frame in which they begin"
+    assert begun == (0, 0, 0, *range(0, 241, 40), 240, 240, 280)
+    assert nested == tuple(40 * frame for frame in range(13))
+    assert sought == tuple(200 + 40 * frame for frame in range(13))
+    assert paused == (*[False] * 9, True, True, False, False)
+
+
 SHADOWS = """<style></style><div id="deep"><template shadowrootmode="open">
   <div id="host"><template shadowrootmode="open"><style>@keyframes m { to { translate: 100px } }
     p { animation: m 1s linear }</style><p id="p"></p></template></div></template></div>

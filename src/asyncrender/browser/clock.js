@@ -4,15 +4,18 @@
 // How the page's own functions come to go by it: surroundings.js.
 (config, key) => {
   'use strict';
-  const timeOf = type => Object.getOwnPropertyDescriptor(window[type]?.prototype ?? {}, 'currentTime');
+  const timeOfType = type => Object.getOwnPropertyDescriptor(window[type]?.prototype ?? {}, 'currentTime');
   const native = {
     setTimeout: window.setTimeout.bind(window),
     Date: window.Date,
     MessageChannel: window.MessageChannel,
     reportError: window.reportError.bind(window),
     requestAnimationFrame: window.requestAnimationFrame.bind(window),
-    setAnimationTime: timeOf('Animation')?.set,
-    timelineTime: timeOf('AnimationTimeline')?.get,
+    setAnimationTime: timeOfType('Animation')?.set,
+    timelineTime: timeOfType('AnimationTimeline')?.get,
+    pauseSmil: window.SVGSVGElement?.prototype.pauseAnimations,
+    smilPaused: window.SVGSVGElement?.prototype.animationsPaused,
+    setSmilTime: window.SVGSVGElement?.prototype.setCurrentTime,
     fetch: window.fetch.bind(window),
     arrayBuffer: Response.prototype.arrayBuffer,
   };
@@ -234,13 +237,29 @@
       }
     };
 
-    const smilRoots = new WeakMap();
+    // SMIL: each <svg> is held, and put where the clock says. An anchor remembers at which time it stood where.
+    const smilAnchors = new WeakMap();
+    const smilAnchor = svg => {
+      if (!smilAnchors.has(svg)) smilAnchors.set(svg, {time: 0, at: clock.now, paused: false});
+      return smilAnchors.get(svg);
+    };
+    clock.smilPaused = svg => smilAnchor(svg).paused;
+    clock.smilTime = svg => {
+      const {time, at, paused} = smilAnchor(svg);
+      return paused ? time : time + clock.now - at;
+    };
+    clock.anchorSmil = (svg, change) =>
+      Object.assign(smilAnchor(svg), {time: clock.smilTime(svg), at: clock.now, ...change});
+    clock.putSmil = svg => {
+      if (!native.smilPaused.call(svg)) native.pauseSmil.call(svg);
+      // Chromium makes a float of it, then cuts off what is less than a microsecond: never below, or what begins is late.
+      native.setSmilTime.call(svg, clock.smilTime(svg) / 1000 * (1 + 2 ** -23));
+    };
     const pinSmil = restart => {
       for (const svg of roots().flatMap(root => [...root.querySelectorAll('svg')])) {
-        if (svg.ownerSVGElement || !svg.pauseAnimations) continue;
-        if (restart || !smilRoots.has(svg)) smilRoots.set(svg, clock.now);
-        if (!svg.animationsPaused()) svg.pauseAnimations();
-        svg.setCurrentTime((clock.now - smilRoots.get(svg)) / 1000);
+        if (!svg.pauseAnimations) continue;
+        if (restart) smilAnchor(svg).at = clock.now;
+        clock.putSmil(svg);
       }
     };
 

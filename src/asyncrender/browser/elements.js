@@ -33,6 +33,24 @@
     else clock.sought.set(animation, Number(value));
   });
 
+  const Svg = SVGSVGElement.prototype;
+  define(Svg, 'pauseAnimations', function () { clock.anchorSmil(this, {paused: true}); });
+  define(Svg, 'unpauseAnimations', function () { clock.anchorSmil(this, {paused: false}); });
+  define(Svg, 'animationsPaused', function () { return clock.smilPaused(this); });
+  define(Svg, 'getCurrentTime', function () { return clock.smilTime(this) / 1000; });
+  define(Svg, 'setCurrentTime', function (seconds) {
+    clock.anchorSmil(this, {time: Number(seconds) * 1000});
+    clock.putSmil(this);
+  });
+  // They count from now on, not from the last frame.
+  for (const name of ['beginElement', 'beginElementAt', 'endElement', 'endElementAt']) {
+    const method = SVGAnimationElement.prototype[name];
+    define(SVGAnimationElement.prototype, name, function (...args) {
+      if (this.ownerSVGElement) clock.putSmil(this.ownerSVGElement);
+      return method.apply(this, args);
+    });
+  }
+
   const attachShadow = Element.prototype.attachShadow;
   define(Element.prototype, 'attachShadow', function (...args) {
     const root = attachShadow.apply(this, args);
