@@ -93,6 +93,20 @@ async def test_a_font_and_an_image_that_come_into_use_later_are_waited_for_too(f
     assert films[0][2] != films[0][3]
 
 
+async def test_a_font_is_waited_for_though_the_page_can_do_without(font: bytes, tmp_path: Path) -> None:
+    page = "<style>@font-face { font-family: f; src: url(/font); font-display: %s } p { font: 40px f }</style><p>Text"
+    films, resources = [], site(0.2, font)
+    for display in ("block", "optional"):
+
+        def answer(request: http.server.BaseHTTPRequestHandler, text: str = page % display) -> None:
+            html(request, text) if request.path == "/" else resources(request)
+
+        with served(answer) as url:
+            result = await ar.render(url, tmp_path / "out.mkv", small(frame_count=1, capture="screenshot"))
+        films.append(digests(result.output))
+    assert films[0] == films[1]
+
+
 async def test_the_names_of_what_never_comes_are_told(tmp_path: Path) -> None:
     with served(site(3.0, None)) as url, pytest.raises(ar.PageNotReady) as caught:
         await ar.render(url, tmp_path / "out.mkv", small(timeouts={"load": 1}))

@@ -94,6 +94,13 @@
     clock.images.set(this, release);
     for (const name of ['load', 'error']) this.addEventListener(name, release, {once: true});
   });
+  // A font that is late comes all the same, however late it is: frames wait for it.
+  const wantFonts = () => {
+    for (const font of document.fonts) if (/optional|fallback/.test(font.display)) font.display = 'swap';
+  };
+  native.requestAnimationFrame(wantFonts);
+  document.addEventListener('DOMContentLoaded', wantFonts);
+  document.addEventListener('load', ({target}) => { if (target.sheet) wantFonts(); }, {capture: true});
   for (const type of ['Document', 'Element'])
     methods(type, ['startViewTransition'], transition => {
       const begun = () => { clock.transitions--; };
