@@ -670,6 +670,11 @@ BESIDE = {
     " reader.readAsText(new Blob(['x'])); })",
     "a key": "await crypto.subtle.digest('SHA-256', new Uint8Array(1e6))",
     "a picture": "await new Promise(done => document.createElement('canvas').toBlob(done))",
+    "a file": """const folder = await navigator.storage.getDirectory();
+      const file = await folder.getFileHandle('x', {create: true}), writer = await file.createWritable();
+      await writer.write('x');
+      await writer.close();
+      await (await file.getFile()).text()""",
     "a database": """await new Promise(done => {
       const request = indexedDB.open('x', 1);
       request.onupgradeneeded = () => request.result.createObjectStore('s');

@@ -183,6 +183,12 @@
     FontFace: ['load'],
     FontFaceSet: ['load'],
     HTMLImageElement: ['decode'],
+    StorageManager: ['estimate', 'getDirectory'],
+    FileSystemDirectoryHandle: ['getDirectoryHandle', 'getFileHandle', 'removeEntry'],
+    FileSystemFileHandle: ['createWritable', 'getFile'],
+    FileSystemWritableFileStream: ['close', 'seek', 'truncate', 'write'],
+    GPU: ['requestAdapter'],
+    GPUAdapter: ['requestDevice'],
   };
   const methods = (type, names, wrap) => {
     const object = window[type]?.prototype ?? {};
