@@ -245,6 +245,12 @@ async def test_the_environment_is_fixed(tmp_path: Path) -> None:
     assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost"]
 
 
+async def test_the_screen_is_as_large_as_the_film(capture: str, tmp_path: Path) -> None:
+    look = "[screen.width, screen.height, outerWidth, outerHeight, matchMedia('(device-width: 1000px)').matches]"
+    async with opened("css.html", tmp_path, capture=capture, width=1000, height=900) as page:
+        assert await page.page.evaluate(look) == [1000, 900, 1000, 900, True]
+
+
 async def test_the_environment_can_be_set(tmp_path: Path) -> None:
     look = """[Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.language, new Date().getHours(),
         (1234.5).toLocaleString(), matchMedia('(prefers-color-scheme: dark)').matches, Date.now()]"""

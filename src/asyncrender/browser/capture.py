@@ -150,6 +150,7 @@ async def open_capture(
             capture=options.capture,
             launch_seconds=options.timeouts.launch,
             port=server.port if server else None,
+            screen=f"{options.width}x{options.height}",
         )
         with lane.slice("launch the browser"):
             browser = await stack.enter_async_context(opened)

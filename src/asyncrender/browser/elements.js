@@ -74,8 +74,10 @@
   define(IntersectionObserver.prototype, 'constructor', Observer);
   define(window, 'IntersectionObserver', Observer);
 
-  // Where the window is depends on how frames are taken.
+  // Where the window is, and how large, depends on how frames are taken.
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
+  define(window, 'outerWidth', config.width);
+  define(window, 'outerHeight', config.height);
 
   // What is drawn there is shown at once, not with the frame.
   const transfer = HTMLCanvasElement.prototype.transferControlToOffscreen;

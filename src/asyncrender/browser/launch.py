@@ -168,13 +168,17 @@ async def sandbox_possible() -> tuple[bool, str]:
     return True, "the browser's sandbox is on"
 
 
-def switches(options: BrowserOptions, capture: Capture, port: int | None, *, sandbox: bool) -> list[str]:
+def switches(
+    options: BrowserOptions, capture: Capture, port: int | None, *, screen: str | None, sandbox: bool
+) -> list[str]:
     """The command line behind the binary, but for the profile. `port`: where http://scene.localhost is served."""
     chosen = [*COMMON_SWITCHES, *(BEGIN_FRAME_SWITCHES if capture != "screenshot" else ())]
     chosen += RAW_SWITCHES if capture == "raw" else ()
     chosen.append(f"--lang={options.locale}")
     if port is not None:
         chosen.append(f"--host-resolver-rules=MAP scene.localhost 127.0.0.1:{port}")
+    if screen is not None:
+        chosen.append(f"--screen-info={{{screen}}}")
     if not sandbox:
         chosen.append("--no-sandbox")
     if sys.platform == "linux" and _shm_bytes() < SMALL_SHM_BYTES:
@@ -184,13 +188,21 @@ def switches(options: BrowserOptions, capture: Capture, port: int | None, *, san
 
 @asynccontextmanager
 async def open_browser(
-    options: BrowserOptions, *, capture: Capture, launch_seconds: float, port: int | None = None
+    options: BrowserOptions,
+    *,
+    capture: Capture,
+    launch_seconds: float,
+    port: int | None = None,
+    screen: str | None = None,
 ) -> AsyncIterator[Browser]:
-    """A browser for as long as the block lasts. Raises MissingTool, BrowserLaunchFailed."""
+    """A browser for as long as the block lasts. `screen`: its size, such as "1920x1080"; 800x600 if unset.
+
+    Raises MissingTool, BrowserLaunchFailed.
+    """
     binary = find_browser(options)
     sandbox = options.sandbox == "on" or (options.sandbox == "auto" and (await sandbox_possible())[0])
     async with open_folder() as profile:
-        chosen = switches(options, capture, port, sandbox=sandbox)
+        chosen = switches(options, capture, port, screen=screen, sandbox=sandbox)
         argv = [binary, *chosen, f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
         env = {**os.environ, "TMPDIR": str(profile), "TZ": "UTC"}
         _log.debug("the browser starts", stage="launch")
