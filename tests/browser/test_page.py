@@ -408,6 +408,25 @@ async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
     assert bounced[6:10] == (80, 60, 40, 20)
 
 
+STEPS = """<body><style>@keyframes m { from { left: 0 } to { left: 100px } }
+  i { position: absolute; animation: m 1s steps(10) both }</style><script>
+  const begun = [];
+  requestAnimationFrame(function draw() {
+    if (begun.push(document.createElement('i')) < 10) requestAnimationFrame(draw);
+    document.body.append(begun.at(-1));
+  });
+  const where = () => begun.map(i => parseFloat(getComputedStyle(i).left));
+</script>"""
+
+
+async def test_steps_last_equally_long_whenever_they_begin(tmp_path: Path) -> None:
+    async with opened(ar.Html(STEPS), tmp_path, capture="beginframe", fps=30) as page:
+        for frame in range(26):
+            await page.skip(frame)
+            shown = await page.page.evaluate("where()")
+            assert shown == [(frame - begin) // 3 * 10 for begin in range(min(frame + 1, 10))], f"frame {frame}"
+
+
 SMIL = """<svg id="one"><rect id="a"><animate attributeName="x" to="1000" dur="1s"/></rect>
   <rect id="b"><set attributeName="x" to="1" begin=".04s"/><set attributeName="x" to="2" begin=".28s"/></rect>
   <rect id="c"><animate attributeName="x" to="1000" dur="1s" begin="indefinite"/></rect>

@@ -21,6 +21,7 @@
   };
   // Times closer than this, in ms, are the same instant: sums of rounded steps must not miss a frame.
   const EPSILON = 1e-6;
+  const frameTime = frame => frame * 1000 * config.rate[1] / config.rate[0];
   // HTML, "timer initialization steps": from the sixth nested timer on, a delay is at least 4 ms.
   const NESTING_LIMIT = 5, NESTED_DELAY = 4;
   // So many tasks that a page gives itself, one out of the other, are waited for: some never cease.
@@ -213,6 +214,11 @@
       const end = Number(animation.effect?.getComputedTiming().endTime);
       return time >= end ? end - EPSILON / 2 : time;
     };
+    // What changes in steps must not be a frame late because 133.33 less 33.33 is a little less than 100.
+    const since = at => {
+      const passed = clock.now - at, whole = frameTime(Math.round(passed / frameTime(1)));
+      return Math.abs(passed - whole) < EPSILON ? whole : passed;
+    };
     const pin = () => {
       looks++;
       for (const animation of animations()) {
@@ -224,7 +230,7 @@
           anchors.set(animation, anchor);
         }
         anchor.look = looks;
-        const due = anchor.time + (clock.now - anchor.at) * rate, time = rate < 0 ? notOver(animation, due) : due;
+        const due = anchor.time + since(anchor.at) * rate, time = rate < 0 ? notOver(animation, due) : due;
         if (time !== current) putAt(animation, time);
         anchor.set = Number(animation.currentTime ?? time);
       }
@@ -355,7 +361,6 @@
 
   // ---- what the renderer calls ------------------------------------------------------------------------------------
 
-  const frameTime = frame => frame * 1000 * config.rate[1] / config.rate[0];
   let readiness = 'unset', readyPromise, stirring = null, leading = 0;
   const watchReady = () => {
     const promise = window.asyncrender?.ready;
