@@ -251,6 +251,16 @@ async def test_the_screen_is_as_large_as_the_film(capture: str, tmp_path: Path) 
         assert await page.page.evaluate(look) == [1000, 900, 1000, 900, True]
 
 
+async def test_the_caret_does_not_blink_by_the_wall_clock(tmp_path: Path) -> None:
+    text = """<body style="margin: 0"><input autofocus style="font: 40px monospace; border: 0; outline: 0">
+      <script>document.adoptedStyleSheets = [new CSSStyleSheet()];</script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        first = pixels(await shot(page, 0))
+        time.sleep(0.6)
+        assert np.array_equal(pixels(await shot(page, 1)), first)
+        assert first.min() == 0, "it is there"
+
+
 async def test_the_environment_can_be_set(tmp_path: Path) -> None:
     look = """[Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.language, new Date().getHours(),
         (1234.5).toLocaleString(), matchMedia('(prefers-color-scheme: dark)').matches, Date.now()]"""

@@ -79,6 +79,24 @@
   define(window, 'outerWidth', config.width);
   define(window, 'outerHeight', config.height);
 
+  // The caret would blink by the wall clock: it stays.
+  const steady = new CSSStyleSheet();
+  steady.replaceSync(':root { caret-animation: manual }');
+  const sheets = Object.getOwnPropertyDescriptor(Document.prototype, 'adoptedStyleSheets');
+  defineGetter(Document.prototype, 'adoptedStyleSheets', sheets.get, function (value) {
+    sheets.set.call(this, this === document ? [steady, ...[...value].filter(sheet => sheet !== steady)] : value);
+  });
+  document.adoptedStyleSheets = [];
+
+  // The caret would blink by the wall clock: it stays.
+  const steady = new CSSStyleSheet();
+  steady.replaceSync(':root { caret-animation: manual }');
+  const sheets = Object.getOwnPropertyDescriptor(Document.prototype, 'adoptedStyleSheets');
+  defineGetter(Document.prototype, 'adoptedStyleSheets', sheets.get, function (value) {
+    sheets.set.call(this, this === document ? [steady, ...[...value].filter(sheet => sheet !== steady)] : value);
+  });
+  document.adoptedStyleSheets = [];
+
   // What is drawn there is shown at once, not with the frame.
   const transfer = HTMLCanvasElement.prototype.transferControlToOffscreen;
   define(HTMLCanvasElement.prototype, 'transferControlToOffscreen', function () {
