@@ -237,12 +237,12 @@ async def test_the_page_knows_its_film(tmp_path: Path) -> None:
 async def test_the_environment_is_fixed(tmp_path: Path) -> None:
     look = """[Intl.DateTimeFormat().resolvedOptions().timeZone, navigator.language, new Date().toISOString(),
         isSecureContext, document.hasFocus(), matchMedia('(prefers-color-scheme: light)').matches,
-        devicePixelRatio, innerWidth, innerHeight, location.origin]"""
+        devicePixelRatio, innerWidth, innerHeight, location.origin, performance.timing.navigationStart]"""
     async with opened("css.html", tmp_path) as page:
         await page.skip(0)
         seen = await page.page.evaluate(look)
     at = "2024-01-01T00:00:00.000Z"
-    assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost"]
+    assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost", 1_704_067_200_000]
 
 
 async def test_the_screen_is_as_large_as_the_film(capture: str, tmp_path: Path) -> None:
@@ -705,6 +705,15 @@ BESIDE = {
     " reader.readAsText(new Blob(['x'])); })",
     "a key": "await crypto.subtle.digest('SHA-256', new Uint8Array(1e6))",
     "a picture": "await new Promise(done => document.createElement('canvas').toBlob(done))",
+    "an encoder": """const canvas = Object.assign(document.createElement('canvas'), {width: 1280, height: 720});
+      const coder = new VideoEncoder({output() {}, error() {}});
+      coder.configure({codec: 'vp8', width: 1280, height: 720});
+      for (let timestamp = 0; timestamp < 5; timestamp++) {
+        const frame = new VideoFrame(canvas, {timestamp});
+        coder.encode(frame);
+        frame.close();
+      }
+      await coder.flush()""",
     "a file": """const folder = await navigator.storage.getDirectory();
       const file = await folder.getFileHandle('x', {create: true}), writer = await file.createWritable();
       await writer.write('x');
