@@ -570,6 +570,26 @@ async def test_what_need_not_scroll_smoothly_jumps(tmp_path: Path) -> None:
     assert 0 < shown[2][1] < 70
 
 
+async def test_what_snaps_scrolls_smoothly_all_the_same(tmp_path: Path) -> None:
+    text = """<!doctype html><style>
+      div { display: flex; overflow: auto; width: 100px; scroll-snap-type: x mandatory }
+      p { flex: 0 0 100px; scroll-snap-align: start }
+      </style><div id="box"><p>1</p><p>2</p><p>3</p></div><script>
+      let ends = 0;
+      box.addEventListener('scrollend', () => ends++);
+      setTimeout(() => box.scrollBy({left: 60, behavior: 'smooth'}), 40);
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        shown = []
+        for frame in range(10):
+            await page.picture(frame)
+            shown.append(await page.page.evaluate("box.scrollLeft"))
+        assert await page.page.evaluate("[ends, box.getAnimations().length]") == [1, 0]
+    assert shown == sorted(shown)
+    assert len({left for left in shown if 0 < left < 100}) >= 3
+    assert shown[:2] + shown[7:] == [0, 0, 100, 100, 100], "where it snaps"
+
+
 @pytest.mark.parametrize(
     ("inner", "warned"),
     [

@@ -26,19 +26,39 @@
   const wished = (behavior, scroller) => behavior === 'smooth' || (behavior !== 'instant' && styled(scroller));
 
   const ways = new Map();  // of scrollers that are on their way
+  // What snaps does so where it arrives, not on its way there.
+  const unsnapped = scroller => {
+    if (getComputedStyle(scroller).scrollSnapType === 'none') return null;
+    const held = scroller.animate({scrollSnapType: ['none', 'none']}, 1);
+    held.pause();
+    return held;
+  };
+  const end = scroller => {
+    ways.get(scroller)?.held?.finish();
+    ways.delete(scroller);
+  };
   const begin = (scroller, from) => {
     const to = where(scroller), distance = Math.max(Math.abs(to.left - from.left), Math.abs(to.top - from.top));
     if (distance === 0) return;
+    const held = unsnapped(scroller);
     jump(scroller, from);
-    ways.set(scroller, {from, to, duration: duration(distance)});
+    ways.set(scroller, {from, to, held, duration: duration(distance)});
+  };
+  const arrive = (scroller, to) => {
+    const {left, top} = where(scroller);
+    jump(scroller, to);
+    end(scroller);
+    if (scroller.scrollLeft !== left || scroller.scrollTop !== top) return;
+    // It was there already, but for a part of a pixel: the browser will not say that it has arrived.
+    const whole = scroller === root();
+    (whole ? document : scroller).dispatchEvent(new Event('scrollend', {bubbles: whole}));
   };
   const step = () => {
     for (const [scroller, way] of ways) {
       way.began ??= clock.now;
       const {from, to} = way, share = Math.min((clock.now - way.began) / way.duration, 1), gone = ease(share);
-      if (share === 1) ways.delete(scroller);
-      jump(scroller, share === 1 ? to
-        : {left: from.left + (to.left - from.left) * gone, top: from.top + (to.top - from.top) * gone});
+      if (share === 1) arrive(scroller, to);
+      else jump(scroller, {left: from.left + (to.left - from.left) * gone, top: from.top + (to.top - from.top) * gone});
     }
   };
   clock.scrolls.add({window, document, step});
@@ -46,7 +66,7 @@
   // Let the browser jump, then go there from where it was.
   const scrolling = (scrollers, behavior, jumping) => {
     const from = scrollers.filter(scroller => wished(behavior, scroller)).map(scroller => [scroller, where(scroller)]);
-    for (const scroller of scrollers) ways.delete(scroller);
+    for (const scroller of scrollers) end(scroller);
     const result = jumping();
     for (const [scroller, position] of from) begin(scroller, position);
     return result;
