@@ -152,6 +152,23 @@ async def test_an_animation_with_a_start_time_runs_though_it_was_paused(tmp_path
         assert await page.page.evaluate("shown.map(one => one.startTime)") == [40, -60]
 
 
+async def test_what_a_timer_asks_of_animations_is_about_its_time(tmp_path: Path) -> None:
+    text = """<p id="p"></p><script>
+      const make = () => p.animate([{opacity: 0}, {opacity: 1}], {duration: 1000});
+      const [first, stopped, faster] = [make(), make(), make()], told = [];
+      let second;
+      setTimeout(() => {
+        second = make();
+        second.startTime = first.startTime;
+        told.push(first.currentTime, first.startTime);
+        stopped.pause();
+        faster.playbackRate = 2;
+      }, 100);
+    </script>"""
+    now = "[...told, ...[first, second, stopped, faster].map(one => one.currentTime)]"
+    assert await told(text, now, tmp_path, frames=5) == [100, 0, 160, 160, 100, 220]
+
+
 async def test_what_a_frame_leaves_to_be_done_is_done_before_the_next(capture: str, tmp_path: Path) -> None:
     """Here it waits for a task that takes longer than the drawing does."""
     text = """<div id="grows"><p id="seen" hidden>seen</p></div><script>

@@ -4,15 +4,16 @@
 // How the page's own functions come to go by it: surroundings.js.
 (config, key) => {
   'use strict';
-  const timeOfType = type => Object.getOwnPropertyDescriptor(window[type]?.prototype ?? {}, 'currentTime');
+  const currentTimeOf = type => Object.getOwnPropertyDescriptor(window[type]?.prototype ?? {}, 'currentTime');
   const native = {
     setTimeout: window.setTimeout.bind(window),
     Date: window.Date,
     MessageChannel: window.MessageChannel,
     reportError: window.reportError.bind(window),
     requestAnimationFrame: window.requestAnimationFrame.bind(window),
-    setAnimationTime: timeOfType('Animation')?.set,
-    timelineTime: timeOfType('AnimationTimeline')?.get,
+    animationTime: currentTimeOf('Animation')?.get,
+    setAnimationTime: currentTimeOf('Animation')?.set,
+    timelineTime: currentTimeOf('AnimationTimeline')?.get,
     pauseSmil: window.SVGSVGElement?.prototype.pauseAnimations,
     smilPaused: window.SVGSVGElement?.prototype.animationsPaused,
     setSmilTime: window.SVGSVGElement?.prototype.setCurrentTime,
@@ -219,27 +220,40 @@
       const passed = clock.now - at, whole = frameTime(Math.round(passed / frameTime(1)));
       return Math.abs(passed - whole) < EPSILON ? whole : passed;
     };
+    const timeOf = animation => Number(native.animationTime.call(animation) ?? 0);
+    const anchor = (animation, time) => {
+      const found = {time, at: clock.now, rate: animation.playbackRate, set: time, look: looks};
+      anchors.set(animation, found);
+      return found;
+    };
+    const goesOn = (found, animation, time) =>
+      Math.abs(found.set - time) <= EPSILON && found.rate === animation.playbackRate;
+    const carryOn = (found, animation, time) => {
+      const passed = found.time + since(found.at) * found.rate, due = found.rate < 0 ? notOver(animation, passed) : passed;
+      if (due !== time) putAt(animation, due);
+      found.set = Number(native.animationTime.call(animation) ?? due);
+    };
     const pin = () => {
       looks++;
       for (const animation of animations()) {
-        const current = Number(animation.currentTime ?? 0);
-        let anchor = anchors.get(animation);
-        const rate = animation.playbackRate;
-        if (!anchor || anchor.look !== looks - 1 || Math.abs(anchor.set - current) > EPSILON || anchor.rate !== rate) {
-          anchor = {time: current, at: clock.now, rate, set: current, look: looks};
-          anchors.set(animation, anchor);
-        }
-        anchor.look = looks;
-        const due = anchor.time + since(anchor.at) * rate, time = rate < 0 ? notOver(animation, due) : due;
-        if (time !== current) putAt(animation, time);
-        anchor.set = Number(animation.currentTime ?? time);
+        const time = timeOf(animation);
+        let found = anchors.get(animation);
+        if (found?.look !== looks - 1 || !goesOn(found, animation, time)) found = anchor(animation, time);
+        found.look = looks;
+        carryOn(found, animation, time);
       }
     };
+    // Between two looks: what the page asks an animation, or has it do, is about now.
+    clock.catchUp = animation => {
+      const found = anchors.get(animation), time = timeOf(animation);
+      if (found?.look === looks && runs(animation) && goesOn(found, animation, time)) carryOn(found, animation, time);
+    };
+    clock.anchor = animation => { if (runs(animation)) anchor(animation, timeOf(animation)); };
     const restartAnimations = () => {
       for (const animation of animations()) {
         const time = clock.sought.get(animation) ?? 0;
         putAt(animation, time);
-        anchors.set(animation, {time, at: 0, rate: animation.playbackRate, set: time, look: looks});
+        anchor(animation, time);
       }
     };
 

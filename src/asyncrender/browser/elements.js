@@ -4,35 +4,46 @@
   'use strict';
   const {clock, native, define, defineGetter, entry, methods} = window[key];
 
+  const timing = Object.entries(Object.getOwnPropertyDescriptors(PerformanceTiming.prototype)).filter(([, one]) => one.get);
+  for (const [name, {get}] of timing)
+    defineGetter(PerformanceTiming.prototype, name, function () { return get.call(this) && config.epoch; });
   defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
   const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
   defineGetter(Animation.prototype, 'startTime', function () {
     if (startTime.get.call(this) === null) return null;
     return clock.now - Number(this.currentTime ?? 0) / (this.playbackRate || 1);
   }, function (value) {
+    clock.catchUp(this);
     // With a start an animation runs, be it paused before or not yet begun.
     startTime.set.call(this, value === null ? null : native.timelineTime.call(document.timeline) ?? 0);
     if (value !== null) this.currentTime = (clock.now - Number(value)) * this.playbackRate;
+    clock.anchor(this);
   });
 
-  for (const name of ['play', 'reverse', 'updatePlaybackRate']) {
+  for (const name of ['play', 'pause', 'reverse', 'updatePlaybackRate', 'commitStyles']) {
     const begin = Animation.prototype[name];
     define(Animation.prototype, name, function (...args) {
+      clock.catchUp(this);
       begin.apply(this, args);
       clock.begun.add(this);
       if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
     });
   }
-  const setter = (name, after) => {
-    const {get, set} = Object.getOwnPropertyDescriptor(Animation.prototype, name);
-    defineGetter(Animation.prototype, name, get, function (value) { set.call(this, value); after(this, value); });
-  };
-  setter('playbackRate', animation => clock.begun.add(animation));
-  setter('currentTime', (animation, value) => {
-    if (value === null) clock.sought.delete(animation);
-    else clock.sought.set(animation, Number(value));
+  const rate = Object.getOwnPropertyDescriptor(Animation.prototype, 'playbackRate');
+  defineGetter(Animation.prototype, 'playbackRate', rate.get, function (value) {
+    clock.catchUp(this);
+    rate.set.call(this, value);
+    clock.begun.add(this);
+    clock.anchor(this);
   });
-
+  defineGetter(Animation.prototype, 'currentTime', function () {
+    clock.catchUp(this);
+    return native.animationTime.call(this);
+  }, function (value) {
+    native.setAnimationTime.call(this, value);
+    if (value === null) clock.sought.delete(this);
+    else clock.sought.set(this, Number(value));
+  });
   const Svg = SVGSVGElement.prototype;
   define(Svg, 'pauseAnimations', function () { clock.anchorSmil(this, {paused: true}); });
   define(Svg, 'unpauseAnimations', function () { clock.anchorSmil(this, {paused: false}); });
@@ -78,15 +89,6 @@
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);
   define(window, 'outerWidth', config.width);
   define(window, 'outerHeight', config.height);
-
-  // The caret would blink by the wall clock: it stays.
-  const steady = new CSSStyleSheet();
-  steady.replaceSync(':root { caret-animation: manual }');
-  const sheets = Object.getOwnPropertyDescriptor(Document.prototype, 'adoptedStyleSheets');
-  defineGetter(Document.prototype, 'adoptedStyleSheets', sheets.get, function (value) {
-    sheets.set.call(this, this === document ? [steady, ...[...value].filter(sheet => sheet !== steady)] : value);
-  });
-  document.adoptedStyleSheets = [];
 
   // The caret would blink by the wall clock: it stays.
   const steady = new CSSStyleSheet();
