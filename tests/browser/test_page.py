@@ -169,6 +169,14 @@ async def test_what_a_timer_asks_of_animations_is_about_its_time(tmp_path: Path)
     assert await told(text, now, tmp_path, frames=5) == [100, 0, 160, 160, 100, 220]
 
 
+async def test_an_animation_on_a_timeline_of_the_pages_own_keeps_time(tmp_path: Path) -> None:
+    text = """<p id="p"></p><script>
+      const effect = new KeyframeEffect(p, {opacity: [0, 1]}, {duration: 1000});
+      new Animation(effect, new DocumentTimeline()).play();
+    </script>"""
+    assert await told(text, "Number(getComputedStyle(p).opacity)", tmp_path) == 0.36
+
+
 async def test_what_a_frame_leaves_to_be_done_is_done_before_the_next(capture: str, tmp_path: Path) -> None:
     """Here it waits for a task that takes longer than the drawing does."""
     text = """<div id="grows"><p id="seen" hidden>seen</p></div><script>

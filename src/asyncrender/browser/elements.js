@@ -8,6 +8,10 @@
   for (const [name, {get}] of timing)
     defineGetter(PerformanceTiming.prototype, name, function () { return get.call(this) && config.epoch; });
   defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
+  // One that the page makes would go by the compositor's ticks. That it may begin at another time is lost.
+  define(window, 'DocumentTimeline', new Proxy(DocumentTimeline, {construct: () => document.timeline}));
+  // One that the page makes would go by the compositor's ticks. That it may begin at another time is lost.
+  define(window, 'DocumentTimeline', new Proxy(DocumentTimeline, {construct: () => document.timeline}));
   const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
   defineGetter(Animation.prototype, 'startTime', function () {
     if (startTime.get.call(this) === null) return null;
