@@ -270,9 +270,9 @@ async def test_the_environment_is_fixed(tmp_path: Path) -> None:
     assert seen == ["UTC", "en-US", at, True, True, True, 1, 160, 90, "http://scene.localhost", 1_704_067_200_000]
 
 
-async def test_the_screen_is_as_large_as_the_film(capture: str, tmp_path: Path) -> None:
+async def test_the_screen_is_as_large_as_the_film(tmp_path: Path) -> None:
     look = "[screen.width, screen.height, outerWidth, outerHeight, matchMedia('(device-width: 1000px)').matches]"
-    async with opened("css.html", tmp_path, capture=capture, width=1000, height=900) as page:
+    async with opened("css.html", tmp_path, capture="screenshot", width=1000, height=900) as page:
         assert await page.page.evaluate(look) == [1000, 900, 1000, 900, True]
 
 
