@@ -10,8 +10,6 @@
   defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
   // One that the page makes would go by the compositor's ticks. That it may begin at another time is lost.
   define(window, 'DocumentTimeline', new Proxy(DocumentTimeline, {construct: () => document.timeline}));
-  // One that the page makes would go by the compositor's ticks. That it may begin at another time is lost.
-  define(window, 'DocumentTimeline', new Proxy(DocumentTimeline, {construct: () => document.timeline}));
   const startTime = Object.getOwnPropertyDescriptor(Animation.prototype, 'startTime');
   defineGetter(Animation.prototype, 'startTime', function () {
     if (startTime.get.call(this) === null) return null;
@@ -127,6 +125,7 @@
   native.requestAnimationFrame(wantFonts);
   document.addEventListener('DOMContentLoaded', wantFonts);
   document.addEventListener('load', ({target}) => { if (target.sheet) wantFonts(); }, {capture: true});
+  // It begins when the compositor has its pictures.
   for (const type of ['Document', 'Element'])
     methods(type, ['startViewTransition'], transition => {
       const begun = () => { clock.transitions--; };

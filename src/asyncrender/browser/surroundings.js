@@ -205,8 +205,8 @@
   methods('MessagePort', ['postMessage'], given);
   methods('Scheduler', ['postTask'], given);
   // Whose message it is the browser sees by whose function has called its own.
-  const postMessage = window.postMessage;
-  defineGetter(window, 'postMessage', () => given(postMessage), value => define(window, 'postMessage', value));
+  const postMessage = window.postMessage, setPostMessage = value => define(window, 'postMessage', value);
+  if (document) defineGetter(window, 'postMessage', () => given(postMessage), setPostMessage);
   const heldUntil = (target, ...events) => {
     const release = clock.hold();
     for (const event of events) target.addEventListener(event, release, {once: true});
