@@ -483,8 +483,10 @@ def test_a_signal_at_any_stage(scene: Path, tmp_path: Path, stage: str, number: 
     with subprocess.Popen([str(word) for word in argv], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(f"stage={stage}" in line for line in process.stderr)
+        process.send_signal(signal.SIGSTOP)  # the stage may last for less time than a look at its processes takes
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
         words = process.stderr.read()
         assert process.wait(SECONDS_TO_END) == 128 + number
     assert "Traceback" not in words

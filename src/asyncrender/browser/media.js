@@ -232,7 +232,7 @@
       const load = state.load = {signature, done: false, again: false};
       if (!wanted.length) {
         load.done = true;
-        queue(() => {}, async () => { if (state.load === load) await letGo(); });
+        queue(() => {}, async () => { if (state.load === load) await showNothing(); });
         return;
       }
       state.source = wanted[0];
@@ -250,7 +250,7 @@
             if (film.hdr && kind === 'video') {
               warn(`the video ${state.label()} is HDR (${film.hdr}), and its colours come out wrong; make it BT.709`);
             }
-            if (!film.width) await letGo();
+            if (!film.width) await showNothing();
             return;
           }
           said = film.error;
