@@ -6,8 +6,8 @@ import hashlib
 import http.server
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import asyncrender as ar
-from asyncrender.browser.capture import Capture
+from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.recorder import RawPicture
+from asyncrender.plan import complete
 
 SCENES = Path(__file__).with_name("scenes")
 
@@ -55,6 +56,16 @@ def planes(data: bytes, width: int, height: int) -> list[Picture]:
     luma, blue, red = np.split(everything, [pixels, pixels * 5 // 4])
     half = (height // 2, width // 2)
     return [luma.reshape(height, width), blue.reshape(half), red.reshape(half)]
+
+
+@asynccontextmanager
+async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> AsyncIterator[Capture]:
+    """A page by name from tests/scenes, or from text."""
+    path = SCENES / scene if not isinstance(scene, ar.Html) else tmp_path / "scene.html"
+    if isinstance(scene, ar.Html):
+        path.write_text(scene, encoding="utf-8")
+    async with open_capture(complete(small(**options), "x.mkv"), str(path), Path("/")) as capture:
+        yield capture
 
 
 async def shot(capture: Capture, frame: int) -> bytes:

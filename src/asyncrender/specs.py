@@ -183,7 +183,7 @@ class Timeouts(Model):
     ready: Annotated[float, Field(gt=0)] = 60.0
     """Fonts, images and `window.asyncrender.ready`, after the load."""
     request: Annotated[float, Field(gt=0)] = 30.0
-    """A request that the page began while it is being rendered."""
+    """A request that the page began while it is being rendered; a worker that hears nothing of what it is told."""
     frame: Annotated[float, Field(gt=0)] = 60.0
     """One frame: the page's scripts, then its picture."""
     encode: Annotated[float, Field(gt=0)] = 120.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.server
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import asyncrender as ar
-from asyncrender.browser.capture import Capture, open_capture
+from asyncrender.browser.capture import open_capture
 from asyncrender.plan import complete
-from frames import SCENES, html, pixels, served, shot, small
+from frames import html, opened, pixels, served, shot, small
 
 pytestmark = pytest.mark.anyio
 
@@ -29,16 +29,6 @@ def anyio_backend() -> str:
 @pytest.fixture(params=["raw", "beginframe", "screenshot"])
 def capture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@asynccontextmanager
-async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> AsyncIterator[Capture]:
-    """A page by name from tests/scenes, or from text."""
-    path = SCENES / scene if not isinstance(scene, ar.Html) else tmp_path / "scene.html"
-    if isinstance(scene, ar.Html):
-        path.write_text(scene, encoding="utf-8")
-    async with open_capture(complete(small(**options), "x.mkv"), str(path), Path("/")) as capture:
-        yield capture
 
 
 async def test_every_clock_shows_the_time_of_its_frame(capture: str, tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_page import opened
 
 import asyncrender as ar
-from frames import pictures, small
+from frames import opened, pictures, small
 
 pytestmark = pytest.mark.anyio
 
@@ -168,6 +167,20 @@ async def test_a_page_sees_workers_as_they_are(tmp_path: Path) -> None:
     heard = await said(script, tmp_path, frames=1)
     assert heard[:4] == [True, True, True, "Worker"]
     assert heard[4:] == ["TypeError"] * 3 + [0, 0, 8] + [[8, ""]] * 3
+
+
+DEAF = """<body><script>
+  const make = text => new Worker(URL.createObjectURL(new Blob([text])));
+  const deaf = make('onmessage = () => { for (;;); }');
+  make('setInterval(() => postMessage(0), 40)').onmessage = () => { document.body.style.background = 'black'; };
+  setTimeout(() => deaf.postMessage(0), 50);
+</script>"""
+
+
+async def test_who_waits_for_a_worker_that_never_answers_gives_up(tmp_path: Path) -> None:
+    result = await ar.render(ar.Html(DEAF), tmp_path / "out.mkv", small(frame_count=4, timeouts={"request": 1}))
+    assert [warning.startswith("a worker does not answer") for warning in result.warnings] == [True]
+    assert [int(picture[0, 0, 0]) for picture in pictures(result.output)] == [255, 0, 0, 0]
 
 
 DRAWN = """<style>body { margin: 0 }</style><canvas width=160 height=90></canvas><script>

@@ -9,8 +9,6 @@
 
   // ---- who makes a worker leads it ------------------------------------------------------------------------------------
 
-  // How long, in real ms, it may be deaf to our orders, because it computes. From then on nobody waits for it.
-  const PATIENCE = 10_000;
   // What was ordered, in the order in which it was. Workers carry it out side by side, but are heard one after the other:
   // what one says waits until those before it are done.
   const makeLine = () => {
@@ -56,6 +54,7 @@
   const lead = worker => {
     let ordered = 0, heard = 0, lost = false, gone = false, watched = false;
     const post = message => native.post.call(worker, {[key]: message});
+    // One that is deaf to our orders for so long, because it computes, is not waited for any more until it hears.
     const watch = () => {
       if (watched) return;
       const before = heard;
@@ -66,7 +65,7 @@
         if (heard !== before) return watch();
         leader.lose();
         window[key].warn?.('a worker does not answer: what it does comes in its own time, not at that of a frame');
-      }, PATIENCE);
+      }, config.requestSeconds * 1000);
     };
     const order = (name, now = clock.now) => {
       if (!clock.alive({window, document})) return leader.end();
