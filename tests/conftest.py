@@ -25,7 +25,9 @@ from children import command, ended
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): who loses its parent becomes our child instead of init's, and so cannot hide from us."""
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background ignores it, and so would our children
+# What a script's background, or `nohup`, ignores our children would ignore, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No deadline: a busy machine is no failure. In CI the same examples every time: what fails there fails again here.
 hypothesis.settings.register_profile("asyncrender", deadline=None, derandomize="CI" in os.environ)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import asyncrender as ar
-from frames import opened, pictures, small
+from frames import html, opened, pictures, served, small
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +181,23 @@ async def test_who_waits_for_a_worker_that_never_answers_gives_up(tmp_path: Path
     result = await ar.render(ar.Html(DEAF), tmp_path / "out.mkv", small(frame_count=4, timeouts={"request": 1}))
     assert [warning.startswith("a worker does not answer") for warning in result.warnings] == [True]
     assert [int(picture[0, 0, 0]) for picture in pictures(result.output)] == [255, 0, 0, 0]
+
+
+COUNTS = """<body style="margin: 0; background: black"><script>
+  const worker = new Worker(URL.createObjectURL(new Blob(['let n = 0; setInterval(() => postMessage(++n), 40)'])));
+  worker.onmessage = ({data}) => { document.body.style.background = `rgb(0, ${10 * data}, 0)`; };
+</script>"""
+
+
+async def test_a_worker_of_another_origins_document_begins_when_that_does(tmp_path: Path) -> None:
+    with served(lambda request: html(request, COUNTS)) as url:
+        page = f"""<body style="margin: 0"><script>setTimeout(() => {{
+          const frame = document.createElement('iframe');
+          Object.assign(frame, {{src: '{url}', style: 'border: 0; position: fixed; inset: 0'}});
+          document.body.append(frame);
+        }}, 80)</script>"""
+        result = await ar.render(ar.Html(page), tmp_path / "out.mkv", small(frame_count=6))
+    assert [int(picture[45, 80, 1]) for picture in pictures(result.output)] == [255, 255, 0, 10, 20, 30]
 
 
 DRAWN = """<style>body { margin: 0 }</style><canvas width=160 height=90></canvas><script>

@@ -338,8 +338,10 @@
     };
     // A document of another origin that comes later begins at the time of its page.
     clock.join = time => {
-      for (const timer of timers.values()) timer.at += time - clock.now;
+      const late = time - clock.now;
+      for (const timer of timers.values()) timer.at += late;
       clock.now = time;
+      for (const worker of clock.workers) worker.join(late);
     };
     clock.moveTo = moveTo;
     clock.settle = async () => {

@@ -76,6 +76,7 @@
     };
     const leader = {
       tell: () => post({now: clock.now}),
+      join: late => post({late}),
       ask: () => order('settle'),
       move: time => order('moveTo', time),
       zero: () => order('zero'),
@@ -171,6 +172,7 @@
         echoes.delete(message.echo);
         return;
       }
+      if ('late' in message) return clock.join(clock.now + message.late);
       if (message.name !== 'moveTo') clock.now = Math.max(clock.now, message.now);
       if (!message.name) return;
       post({[key]: {heard: message.number}});
