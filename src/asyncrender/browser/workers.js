@@ -154,7 +154,7 @@
       post({[key]: {echo}});
     };
     const post = window.postMessage.bind(window), close = window.close.bind(window);
-    const [, now, name] = window.name.match(new RegExp(`^${key}(\\S+) (.*)$`, 's'));
+    const [, now, name] = window.name.match(new RegExp(`^${key}(\\S+) (.*)$`, 's')) ?? [null, 0, window.name];
     define(window, 'name', name);
     clock.join(Number(now));
     const carryOut = async ({name, now, number}) => {
