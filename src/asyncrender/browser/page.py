@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import anyio
 
-from asyncrender.browser import images, stall
+from asyncrender.browser import images, scripts, stall
 from asyncrender.browser.connection import CallFailed, Command, DocumentLeft
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound
@@ -100,8 +98,7 @@ class Page:
 
     async def add_script(self, name: str, config: Mapping[str, Any]) -> None:
         """Have a script of ours, a function of (config, CONTROL), run in every document before its own first one."""
-        source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-        script = f"({source.rstrip()})({json.dumps(config)}, {json.dumps(CONTROL)})"
+        script = scripts.call(name, config, CONTROL)
         await self.call("Page.addScriptToEvaluateOnNewDocument", {"source": script})
 
     def listen(self, event: str, listener: Callable[[dict[str, Any]], None]) -> None:

@@ -6,11 +6,11 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 
 import anyio
 
+from asyncrender.browser import scripts
 from asyncrender.browser.camera import first_ticks, milliseconds
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.launch import open_browser, sandbox_possible
@@ -122,7 +122,7 @@ async def _probe(
 
 
 async def _probe_raw(options: BrowserOptions, launch_seconds: float) -> str:
-    page = resources.files(__package__).joinpath("probe.html").read_text("utf-8")
+    page = scripts.read("probe.html")
     small = RenderOptions(
         width=PROBE_SIDE,
         height=PROBE_SIDE,

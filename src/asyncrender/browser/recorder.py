@@ -17,13 +17,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from asyncrender.browser import images
+from asyncrender.browser import images, scripts
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
@@ -228,7 +227,7 @@ async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) ->
     await page.call("Runtime.addBinding", {"name": WRITTEN})
     await page.call("Page.setBypassCSP", {"enabled": True})
     size = {"width": options.width, "height": options.height}
-    writer = resources.files(__package__).joinpath("writer.js").read_text(encoding="utf-8")
+    writer = scripts.read("writer.js")
     config = {**size, "slots": SLOTS, "mark": recorder.mark, "writer": writer, "written": WRITTEN}
     await page.add_script("recorder.js", config)
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import resources
 from typing import Any
 
+from asyncrender.browser import scripts
 from asyncrender.browser.connection import Connection
 
 SCRIPTS = ("clock.js", "surroundings.js", "workers.js")
@@ -28,8 +28,6 @@ async def lead_workers(connection: Connection, session: str, config: Mapping[str
     `config` and `key` are what the scripts of documents get. A worker whose name is `key` is ours, and left alone.
     """
 
-    source = _source(config, key)
-
     def attached(event: dict[str, Any]) -> None:
         """It has not all that its scripts will find before the first of them begins: there it shall stop again."""
         session = event["sessionId"]
@@ -42,7 +40,7 @@ async def lead_workers(connection: Connection, session: str, config: Mapping[str
         post("Runtime.runIfWaitingForDebugger", {})
 
     def begin(post: Callable[[str, dict[str, Any]], None], event: dict[str, Any]) -> None:
-        post("Runtime.evaluate", {"expression": source})
+        post("Runtime.evaluate", {"expression": _source(config, key)})
         post("Debugger.disable", {})
 
     connection.listen("Target.attachedToTarget", attached, session)
@@ -50,7 +48,5 @@ async def lead_workers(connection: Connection, session: str, config: Mapping[str
 
 
 def _source(config: Mapping[str, Any], key: str) -> str:
-    texts = [resources.files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip() for name in SCRIPTS]
-    calls = "\n".join(f"({text})(config, key);" for text in texts)
-    given = f"self, undefined, {json.dumps(config)}, {json.dumps(key)}"
-    return f"if (self.name !== {json.dumps(key)}) ((window, document, config, key) => {{\n{calls}\n}})({given})"
+    calls = "\n".join(scripts.call(name, config, key) for name in SCRIPTS)
+    return f"if (self.name !== {json.dumps(key)}) ((window, document) => {{\n{calls}\n}})(self)"
