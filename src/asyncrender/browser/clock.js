@@ -426,6 +426,16 @@
     define(object, name, value) {
       Object.defineProperty(object, name, {value, writable: true, configurable: true, enumerable: true});
     },
+    defineGetter(object, name, get, set) {
+      Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
+    },
+    // `make(construct, args)` makes what the page asks of a constructor.
+    defineConstructor(name, make) {
+      const Native = window[name];
+      const construct = (target, args, newTarget) => make(given => Reflect.construct(target, given, newTarget), args);
+      control.define(window, name, new Proxy(Native, {construct}));
+      control.define(Native.prototype, 'constructor', window[name]);
+    },
     // What the page still waits for, a phrase each; empty: it is ready, but for requests, which the renderer counts.
     waiting() {
       if (document.readyState !== 'complete') return ['the document to load'];

@@ -2,7 +2,7 @@
 // after surroundings.js.
 (config, key) => {
   'use strict';
-  const {clock, native, define, defineGetter, entry, methods} = window[key];
+  const {clock, native, define, defineGetter, defineConstructor, entry, methods} = window[key];
 
   const timing = Object.entries(Object.getOwnPropertyDescriptors(PerformanceTiming.prototype)).filter(([, one]) => one.get);
   for (const [name, {get}] of timing)
@@ -80,12 +80,8 @@
   const afterwards = callback => function (...args) {
     clock.callAfterwards(entry(() => Reflect.apply(callback, this, args)));
   };
-  const Observer = new Proxy(window.IntersectionObserver, {
-    construct: (target, [callback, ...rest], newTarget) =>
-      Reflect.construct(target, [typeof callback === 'function' ? afterwards(callback) : callback, ...rest], newTarget),
-  });
-  define(IntersectionObserver.prototype, 'constructor', Observer);
-  define(window, 'IntersectionObserver', Observer);
+  defineConstructor('IntersectionObserver', (construct, [callback, ...rest]) =>
+    construct([typeof callback === 'function' ? afterwards(callback) : callback, ...rest]));
 
   // Where the window is, and how large, depends on how frames are taken.
   for (const name of ['screenX', 'screenY', 'screenLeft', 'screenTop']) define(window, name, 0);

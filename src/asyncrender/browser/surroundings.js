@@ -3,11 +3,8 @@
 // elements.js.
 (config, key) => {
   'use strict';
-  const {clock, native, define} = window[key];
+  const {clock, native, define, defineGetter, defineConstructor} = window[key];
   const EPSILON = 1e-6;  // ms; see clock.js
-
-  const defineGetter = (object, name, get, set) =>
-    Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
 
   // ---- clocks and timers --------------------------------------------------------------------------------------------
 
@@ -108,15 +105,11 @@
   const endless = response => /event-stream|ndjson/.test(response.headers.get('content-type') ?? '');
   // What a page itself puts into a stream may need its clock.
   const fed = new WeakSet();
-  const feeds = (name, isFed) => {
-    const Native = window[name];
-    define(window, name, new Proxy(Native, {construct(target, args, newTarget) {
-      const made = Reflect.construct(target, args, newTarget);
-      if (isFed(args[0])) fed.add(made);
-      return made;
-    }}));
-    define(Native.prototype, 'constructor', window[name]);
-  };
+  const feeds = (name, isFed) => defineConstructor(name, (construct, args) => {
+    const made = construct(args);
+    if (isFed(args[0])) fed.add(made);
+    return made;
+  });
   feeds('ReadableStream', () => true);
   feeds('Response', body => fed.has(body));
   for (const name of ['arrayBuffer', 'blob', 'bytes', 'formData', 'json', 'text']) {
@@ -199,7 +192,7 @@
       define(object, name, function (...args) { return wrap(begin.apply(this, args), this); });
   };
   for (const [type, names] of Object.entries(beside)) methods(type, names, held);
-  Object.assign(window[key], {defineGetter, entry, methods});
+  Object.assign(window[key], {entry, methods});
   // Tasks that the page gives itself, which come in the order in which they were given.
   const given = answer => { clock.tasks++; return answer; };
   methods('MessagePort', ['postMessage'], given);

@@ -3,7 +3,7 @@
 // document, and in every worker, after surroundings.js.
 (config, key) => {
   'use strict';
-  const {clock, native, define} = window[key];
+  const {clock, native, define, defineConstructor} = window[key];
   const {Worker} = window;
   native.Worker = Worker;
 
@@ -121,16 +121,15 @@
   };
   if (Worker) {
     native.post = Worker.prototype.postMessage;
-    define(window, 'Worker', new Proxy(Worker, {construct(target, args, newTarget) {
+    defineConstructor('Worker', (construct, args) => {
       const [address, options] = args;
       // Its name says at what time it begins.
       const named = {...options, name: `${key}${clock.now} ${options?.name ?? ''}`};
       const wrong = !args.length || typeof (options ?? {}) !== 'object';
-      const worker = Reflect.construct(target, wrong ? args : [address, named], newTarget);
+      const worker = construct(wrong ? args : [address, named]);
       lead(worker);
       return worker;
-    }}));
-    define(Worker.prototype, 'constructor', window.Worker);
+    });
     define(Worker.prototype, 'postMessage', function (...args) {
       leaders.get(this)?.tell();
       native.post.apply(this, args);
