@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import asyncrender as ar
-from asyncrender.browser.capture import open_capture
+from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.plan import complete
 from frames import html, opened, pixels, served, shot, small
 
@@ -29,6 +29,15 @@ def anyio_backend() -> str:
 @pytest.fixture(params=["raw", "beginframe", "screenshot"])
 def capture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+async def answers(page: Capture, question: str, *, frames: int) -> list[Any]:
+    """What a page answers after each frame."""
+    answered = []
+    for frame in range(frames):
+        await page.picture(frame)
+        answered.append(await page.page.evaluate(question))
+    return answered
 
 
 async def test_every_clock_shows_the_time_of_its_frame(capture: str, tmp_path: Path) -> None:
@@ -420,11 +429,8 @@ ANIMATIONS = """<style>
 
 
 async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
-    where = []
     async with opened(ar.Html(ANIMATIONS), tmp_path, capture="beginframe") as page:
-        for frame in range(11):
-            await page.picture(frame)
-            where.append(await page.page.evaluate("where()"))
+        where = await answers(page, "where()", frames=11)
     stopped, back, bounced, sought = zip(*where, strict=True)
     assert stopped == (0, 4, *[8] * 5, 12, 16, 20, 24)
     assert back == tuple(100 - 4 * frame for frame in range(11))
@@ -469,11 +475,8 @@ SMIL = """<svg id="one"><rect id="a"><animate attributeName="x" to="1000" dur="1
 
 
 async def test_svg_has_a_clock_that_a_page_may_stop_and_set(tmp_path: Path) -> None:
-    where = []
     async with opened(ar.Html(SMIL), tmp_path, capture="beginframe") as page:
-        for frame in range(13):
-            await page.picture(frame)
-            where.append(await page.page.evaluate("[...where(), one.animationsPaused()]"))
+        where = await answers(page, "[...where(), one.animationsPaused()]", frames=13)
     stopped, sets, begun, nested, sought, paused = zip(*where, strict=True)
     assert stopped == (*range(0, 361, 40), 360, 360, 400)
     assert sets == (0, *[1] * 6, *[2] * 6), "in the very frame in which they begin"
@@ -557,10 +560,7 @@ async def test_smooth_scrolling_takes_the_pages_time(way: str, tmp_path: Path) -
       setTimeout(() => {{ {SCROLLS[way]} }}, 100);
     </script>"""
     async with opened(ar.Html(text), tmp_path, capture="raw", fps=20) as page:
-        tops = []
-        for frame in range(16):
-            await page.picture(frame)
-            tops.append(await page.page.evaluate("scrollY"))
+        tops = await answers(page, "scrollY", frames=16)
         assert await page.page.evaluate("ends") == 1
     assert tops[:3] == [0, 0, 0]
     assert tops[12:] == [900] * 4
@@ -576,10 +576,7 @@ async def test_what_need_not_scroll_smoothly_jumps(tmp_path: Path) -> None:
       setTimeout(() => box.scrollTop = 70, 120);
     </script>"""
     async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
-        shown = []
-        for frame in range(6):
-            await page.picture(frame)
-            shown.append(await page.page.evaluate("[scrollY, Math.round(box.scrollTop)]"))
+        shown = await answers(page, "[scrollY, Math.round(box.scrollTop)]", frames=6)
     assert [window for window, _ in shown] == [0, *[300] * 5]
     assert [box for _, box in shown] == [0, 0, shown[2][1], 70, 70, 70]
     assert 0 < shown[2][1] < 70
@@ -595,10 +592,7 @@ async def test_what_snaps_scrolls_smoothly_all_the_same(tmp_path: Path) -> None:
       setTimeout(() => box.scrollBy({left: 60, behavior: 'smooth'}), 40);
     </script>"""
     async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
-        shown = []
-        for frame in range(10):
-            await page.picture(frame)
-            shown.append(await page.page.evaluate("box.scrollLeft"))
+        shown = await answers(page, "box.scrollLeft", frames=10)
         assert await page.page.evaluate("[ends, box.getAnimations().length]") == [1, 0]
     assert shown == sorted(shown)
     assert len({left for left in shown if 0 < left < 100}) >= 3
