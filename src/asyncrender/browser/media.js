@@ -6,7 +6,7 @@
 // sound of all: data-asyncrender-fade-in, data-asyncrender-fade-out (seconds), data-asyncrender-volume (linear gain).
 (config, key) => {
   'use strict';
-  const control = window[key], {clock, native, define} = control;
+  const control = window[key], {clock, native, define, defineGetter} = control;
   if (!window.HTMLMediaElement || !clock) return;
 
   // Closer than this, in s, is the same position: positions are sums of rounded times.
@@ -666,10 +666,7 @@
   });
   for (const name of EVENTS) {
     const {get, set} = describe(HTMLElement.prototype, `on${name}`);
-    Object.defineProperty(Media, `on${name}`, {
-      configurable: true, enumerable: true, get,
-      set(value) { stateOf(this); set.call(this, value); },
-    });
+    defineGetter(Media, `on${name}`, get, function (value) { stateOf(this); set.call(this, value); });
   }
   window.Audio = new Proxy(window.Audio, {construct(...args) {
     const element = Reflect.construct(...args);

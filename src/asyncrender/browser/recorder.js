@@ -2,6 +2,7 @@
 // (writer.js) puts each frame into a file that the renderer reads. Runs in every document before the page's first script.
 (config, key) => {
   'use strict';
+  const {define, native} = window[key];
   const tell = window[config.written];
   delete window[config.written];
   if (!window.MediaDevices) return;
@@ -9,7 +10,7 @@
   // What lets us capture the tab would also give the page a camera: it finds none, as without us.
   const refuse = async () => { throw new DOMException('Permission denied', 'NotAllowedError'); };
   for (const [name, value] of [['getDisplayMedia', refuse], ['getUserMedia', refuse], ['enumerateDevices', async () => []]])
-    Object.defineProperty(MediaDevices.prototype, name, {value, writable: true, configurable: true, enumerable: true});
+    define(MediaDevices.prototype, name, value);
   if (window !== window.top) return;
 
   const {Blob, MediaStreamTrackProcessor} = window, {mediaDevices} = navigator;
@@ -17,7 +18,7 @@
   const recording = {state: 'unset'};
   const begin = async () => {
     const source = createObjectURL(new Blob([config.writer], {type: 'text/javascript'}));
-    const worker = new (window[key].native.Worker)(source, {name: key});
+    const worker = new native.Worker(source, {name: key});
     const opened = new Promise((resolve, reject) => {
       // Once it has opened, nobody hears of a rejection.
       const fail = failed => { reject(new Error(failed)); tell(JSON.stringify({failed})); };

@@ -2,7 +2,7 @@
 // frames, by Chromium's curve (cc/animation/scroll_offset_animation_curve.cc). Runs in every document after clock.js.
 (config, key) => {
   'use strict';
-  const {clock, define} = window[key];
+  const {clock, define, defineGetter} = window[key];
   const LONGEST_MS = 720;
   const duration = distance => Math.min(Math.sqrt(Math.abs(distance)) * 1000 / 60, LONGEST_MS);
   // CSS' ease-in-out, cubic-bezier(.42, 0, .58, 1): for a share of the time, the share of the way.
@@ -94,12 +94,9 @@
   });
   for (const name of ['scrollTop', 'scrollLeft']) {
     const {get} = Object.getOwnPropertyDescriptor(Element.prototype, name);
-    Object.defineProperty(Element.prototype, name, {
-      configurable: true, enumerable: true, get,
-      set(value) {
-        const direction = name === 'scrollTop' ? 'top' : 'left', to = Number(value);
-        scrolling([this], 'auto', () => jump(this, {[direction]: Number.isFinite(to) ? to : 0}));
-      },
+    defineGetter(Element.prototype, name, get, function (value) {
+      const direction = name === 'scrollTop' ? 'top' : 'left', to = Number(value);
+      scrolling([this], 'auto', () => jump(this, {[direction]: Number.isFinite(to) ? to : 0}));
     });
   }
   // A link to a part of the page: the browser has jumped there already.
