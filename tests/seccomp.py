@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 NUMBERS = {
-    "x86_64": {"flock": 73, "pidfd_open": 434},
-    "aarch64": {"flock": 32, "pidfd_open": 434},
+    "x86_64": {"flock": 73, "madvise": 28, "pidfd_open": 434},
+    "aarch64": {"flock": 32, "madvise": 233, "pidfd_open": 434},
 }
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from asyncrender import formats
+from asyncrender.browser import hugepages
 from asyncrender.browser.launch import find_browser
 from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
@@ -18,9 +17,6 @@ from asyncrender.process import find_tool, sets_death_signal
 from asyncrender.specs import BrowserOptions
 
 LAUNCH_SECONDS = 30.0
-
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-"""Linux' setting, such as "always [madvise] never"."""
 
 
 class DoctorCheck(BaseModel):
@@ -106,10 +102,13 @@ def _parent_death() -> DoctorCheck:
 
 
 def _huge_pages() -> tuple[DoctorCheck, ...]:
-    """The browser takes new memory for each frame, which costs less in huge pages, and does not ask for them itself."""
-    try:
-        (chosen,) = re.findall(r"\[(\w+)\]", HUGE_PAGES.read_text())
-    except (OSError, ValueError):  # no Linux, or one that hides it
+    """The browser takes new memory for each frame, which costs less in huge pages."""
+    setting = hugepages.setting()
+    if setting is None:
         return ()
-    advice = "" if chosen == "always" else f"; raw frames come faster with: echo always | sudo tee {HUGE_PAGES}"
-    return (DoctorCheck(name="huge pages", ok=True, found=chosen + advice),)
+    found = setting
+    if setting == "madvise" and hugepages.can_be_asked_for():
+        found += ": the browser asks for them"
+    elif setting != "always":
+        found += f"; raw frames come faster with: echo always | sudo tee {hugepages.SETTING}"
+    return (DoctorCheck(name="huge pages", ok=True, found=found),)

@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 
+from asyncrender.browser import hugepages
 from asyncrender.browser.connection import Connection, open_connection
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MediaError, MissingTool
 from asyncrender.log import get_logger
@@ -113,10 +114,12 @@ SMALL_SHM_BYTES = 1 << 29
 """Containers give /dev/shm 64 MB, in which a few 4K surfaces do not fit; with less than this Chromium uses files."""
 
 NOISE = re.compile(
-    r"^\[[^\]]*:(INFO|WARNING|ERROR):(dbus/|device/bluetooth/|media/gpu/vaapi/|sandbox/policy/|components/viz/).*\n?",
+    r"^(\[[^\]]*:(INFO|WARNING|ERROR):(dbus/|device/bluetooth/|media/gpu/vaapi/|sandbox/policy/|components/viz/)"
+    r"|ERROR: ld\.so: object .* cannot be preloaded).*\n?",
     re.MULTILINE,
 )
-"""What Chromium writes to standard error in a container that lacks nothing for rendering, whatever its log level."""
+"""What is written to standard error in a container that lacks nothing for rendering: by Chromium, whatever its log
+level, and by the loader, where a confined browser may not read our library."""
 
 LAST_BREATH_SECONDS = 0.5
 """For a browser that has closed its pipe, or lost a part, to end: by then it is known what it died of."""
@@ -204,7 +207,7 @@ async def open_browser(
     async with open_folder() as profile:
         chosen = switches(options, capture, port, screen=screen, sandbox=sandbox)
         argv = [binary, *chosen, f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
-        env = {**os.environ, "TMPDIR": str(profile), "TZ": "UTC"}
+        env = {**os.environ, **hugepages.preload(os.environ), "TMPDIR": str(profile), "TZ": "UTC"}
         _log.debug("the browser starts", stage="launch")
         async with (
             supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,
