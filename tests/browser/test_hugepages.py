@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,10 @@ MOVING = """<body style="margin:0;background:#eee"><p id=p style="font-size:200p
 <script>requestAnimationFrame(function step(now) {
   p.style.marginLeft = now / 10 + 'px'; requestAnimationFrame(step);
 })</script>"""
+
+pytestmark = pytest.mark.skipif(
+    not hugepages.LIBRARY.is_file() and shutil.which("cc") is None, reason="there is no C compiler here"
+)
 
 needs_huge_pages = pytest.mark.skipif(hugepages.setting() is None, reason="this kernel has no transparent huge pages")
 
