@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +34,18 @@ async def test_a_render_on_each_event_loop(tmp_path: Path) -> None:
     assert fractions.count(1.0) == 1
     assert fractions[-1] == 1.0
     assert [chunk.attempts for chunk in result.chunks] == [1, 1]
+
+
+@one_loop
+async def test_a_silent_films_files_are_read_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look is a process: at two chunks, at what they make together, at the film."""
+    log, counting = tmp_path / "log", tmp_path / "tools" / "ffprobe"
+    counting.parent.mkdir()
+    counting.write_text(f'#!/bin/sh\necho "$@" >>{log}\nexec {shutil.which("ffprobe")} "$@"\n')
+    counting.chmod(0o755)
+    monkeypatch.setenv("PATH", str(counting.parent), prepend=os.pathsep)
+    await ar.render(SCENES / "css.html", tmp_path / "out.mkv", small(concurrency=2))
+    assert len(log.read_text().splitlines()) == 4
 
 
 @pytest.mark.asyncio

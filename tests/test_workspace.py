@@ -84,7 +84,7 @@ def finish(workspace: Workspace, index: int = 0, content: bytes = b"film") -> Pa
     chunk = workspace._plan.chunks[index]
     part = workspace.part(workspace.file(chunk))
     part.write_bytes(content)
-    workspace.finish(chunk, part, capture="beginframe", warnings=("a",), files={})
+    workspace.finish(chunk, part, capture="beginframe", sound=False, warnings=("a",), files={})
     return workspace.file(chunk)
 
 
@@ -430,5 +430,5 @@ def test_a_sidecar_that_finds_no_room_leaves_the_chunk_unfinished(tiny_disk: Pat
     part.write_bytes(b"x" * 4096)
     (tiny_disk / "filler").write_bytes(b"x" * (64 * 1024 - 4096))
     with pytest.raises(DiskFull):
-        workspace.finish(make().chunks[0], part, capture="beginframe", warnings=(), files={})
+        workspace.finish(make().chunks[0], part, capture="beginframe", sound=False, warnings=(), files={})
     assert workspace.finished(make().chunks[0]) is None

@@ -123,16 +123,18 @@ async def _render_chunk(work: _Worker, chunk: RenderChunk) -> Sidecar:
             with lane.slice("drain", chunk=chunk.id):
                 await encoder.finish()
         with lane.slice("sound", chunk=chunk.id):
-            if await _render_sound(work, chunk, sound):
+            heard = await _render_sound(work, chunk, sound)
+            if heard:
                 await add_sound(chunk, pictures=part, sound=sound, output=whole)
                 whole.replace(part)
         idle_seconds = chunk.options.timeouts.encode
         with lane.slice("count the frames", chunk=chunk.id):
             await check_frames(part, rate, frames=chunk.frame_count, tolerance=0, idle_seconds=idle_seconds)
         workspace.spare(_files(work))
-        finish = partial(workspace.finish, chunk, part, capture=chunk.options.capture, files=capture.files())
+        finish = partial(workspace.finish, chunk, part, capture=chunk.options.capture, sound=heard)
         with lane.slice("publish", chunk=chunk.id):
-            sidecar = await in_thread(partial(finish, warnings=tuple(capture.page.warnings)))
+            warnings = tuple(capture.page.warnings)
+            sidecar = await in_thread(partial(finish, files=capture.files(), warnings=warnings))
     finally:
         for path in (part, sound, whole):
             path.unlink(missing_ok=True)

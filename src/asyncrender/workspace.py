@@ -57,6 +57,8 @@ class Sidecar(BaseModel):
     capture: str
     """The capture path its frames took."""
     warnings: tuple[str, ...] = ()
+    sound: bool | None = None
+    """Whether it has sound; None if whoever made it did not say."""
     files: dict[str, str | None] = {}
     """The scene's own files that were asked for: path in its folder -> checksum; None: there was no such file."""
 
@@ -198,6 +200,7 @@ class Workspace:
         part: Path,
         *,
         capture: str,
+        sound: bool,
         warnings: tuple[str, ...],
         files: Mapping[str, Stamp | None],
     ) -> Sidecar:
@@ -213,6 +216,7 @@ class Workspace:
             bytes=part.stat().st_size,
             checksum=checksum(part),
             capture=capture,
+            sound=sound,
             warnings=warnings,
             files=self._checksums.seen(self.scene_folder, files) if self.scene_folder else {},
         )
@@ -238,7 +242,7 @@ class Workspace:
     def _kept(self, keep: Kept, chunks: Sequence[RenderChunk]) -> set[str]:
         if keep == "nothing":
             return {LOCK_NAME}
-        claimed = [self.file(chunk) for chunk in chunks if self._claimed(chunk)]
+        claimed = [self.file(chunk) for chunk in chunks if self._vouching(chunk)]
         return {LOCK_NAME, self._record.name, *(name for path in claimed for name in (path.name, _sidecar(path).name))}
 
     def recorded_options(self) -> RenderOptions | None:
@@ -286,13 +290,19 @@ class Workspace:
         found = differences(record.options, self._plan.options)
         return _listed(found) if found else None
 
-    def _claimed(self, chunk: RenderChunk) -> bool:
-        """Whether a sidecar vouches for the chunk; what is in the file is not looked at."""
+    def sounds(self, chunk: RenderChunk) -> bool | None:
+        """Whether a chunk has sound, as its sidecar says; None if it does not, or there is none."""
+        sidecar = self._vouching(chunk)
+        return None if sidecar is None else sidecar.sound
+
+    def _vouching(self, chunk: RenderChunk) -> Sidecar | None:
+        """The sidecar that vouches for the chunk; what is in the file is not looked at."""
         try:
             sidecar = Sidecar.model_validate_json(_sidecar(self.file(chunk)).read_bytes())
         except (OSError, ValidationError):
-            return False
-        return sidecar.key == chunk_key(self._plan.fingerprint, chunk) and self.file(chunk).exists()
+            return None
+        ours = sidecar.key == chunk_key(self._plan.fingerprint, chunk) and self.file(chunk).exists()
+        return sidecar if ours else None
 
     def discard(self, chunk: RenderChunk) -> None:
         """Remove a chunk that cannot be used."""

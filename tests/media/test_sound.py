@@ -408,7 +408,7 @@ async def test_every_codec_carries_sound_to_the_end(tmp_path: Path, codec: str, 
     assert np.array_equal(pcm(joined), whole)
     assert [number_of(picture) for picture in decode_pictures(joined)] == [n % 16 for n in range(23)]
     output = tmp_path / name
-    await mix(plan, tmp_path, output, on_progress=lambda _: None)
+    await mix(plan, tmp_path, output, heard=True, on_progress=lambda _: None)
     assert [number_of(picture) for picture in decode_pictures(output)] == [n % 16 for n in range(23)]
     if audio in {"flac", "alac", "pcm_s16le"}:
         assert np.array_equal(pcm(output), whole)
@@ -427,7 +427,7 @@ async def test_tracks_and_the_pages_sound_together(tmp_path: Path) -> None:
         audio = AudioOptions(codec="pcm_s16le", tracks=tracks)
         plan = film_plan("out.mov", **{"concurrency": 2, "audio": audio, **options})
         await rendered(plan, [segment(own)], folder)
-        await mix(plan, folder, folder / "out.mov", on_progress=lambda _: None)
+        await mix(plan, folder, folder / "out.mov", heard=True, on_progress=lambda _: None)
         sound, fps = decode_sound(folder / "out.mov"), plan.options.fps
         assert fps is not None
         start = round(plan.options.start_frame * RATE / fps)

@@ -25,7 +25,7 @@ from asyncrender.media import ffmpeg, graphs, probe, soundgraph
 from asyncrender.specs import RenderChunk, RenderPlan
 from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread, pause_point
-from asyncrender.workspace import write_text
+from asyncrender.workspace import Workspace, write_text
 
 DEADLINE = "timeouts.mix"
 
@@ -33,14 +33,15 @@ COPY_BYTES = 1 << 20
 """One piece of sound: some milliseconds between two chances to stop."""
 
 PROBES_AT_ONCE = 4
-"""Each is a process of some 40 ms; there may be hundreds of chunks."""
+"""Each is a process of some 40 ms; there may be hundreds of chunks, where an executor of the user's made them."""
 
 
-async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float], None]) -> None:
+async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float], None]) -> bool:
     """Join the plan's chunks, in order, into `concat_output_file`; `folder` is the plan's `base` made real.
 
-    The joined file appears whole or not at all, and holds exactly the plan's frames, evenly spaced. `on_progress` gets
-    0 … 1, rising. Raises ChunkDamaged (with the chunk, if one is to blame), ToolFailed, ToolStalled, DiskFull.
+    The joined file appears whole or not at all, and holds exactly the plan's frames, evenly spaced. Returns whether it
+    has sound. `on_progress` gets 0 … 1, rising. Raises ChunkDamaged (with the chunk, if one is to blame), ToolFailed,
+    ToolStalled, DiskFull.
     """
     joined = (folder / plan.concat_output_file).absolute()
     part, script, sound = (joined.with_name(f"{joined.name}{more}.part") for more in ("", ".txt", ".s16le"))
@@ -50,6 +51,7 @@ async def concat(plan: RenderPlan, folder: Path, *, on_progress: Callable[[float
         await _join(plan, script, sound if heard else None, part, on_progress)
         await _check(plan, part)
         part.replace(joined)
+        return heard
     except MediaError as error:
         if error.transient and not isinstance(error, ChunkDamaged):
             raise
@@ -114,7 +116,9 @@ async def _sounding(plan: RenderPlan, folder: Path) -> set[int]:
     """The chunks that have sound. (One that is not there is found and named later.)"""
     if plan.options.audio.muted:
         return set()
-    limiter, found = anyio.CapacityLimiter(PROBES_AT_ONCE), set()
+    workspace = Workspace(plan, folder)
+    known = await in_thread(lambda: {chunk.id: workspace.sounds(chunk) for chunk in plan.chunks})
+    limiter, found = anyio.CapacityLimiter(PROBES_AT_ONCE), {number for number, sounds in known.items() if sounds}
 
     async def look(chunk: RenderChunk) -> None:
         async with limiter:
@@ -127,7 +131,8 @@ async def _sounding(plan: RenderPlan, folder: Path) -> set[int]:
 
     async with open_task_group() as tasks:
         for chunk in plan.chunks:
-            tasks.start_soon(look, chunk)
+            if known[chunk.id] is None:
+                tasks.start_soon(look, chunk)
     return found
 
 

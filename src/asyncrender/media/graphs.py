@@ -123,7 +123,7 @@ def mix_argv(
     settings |= {"avoid_negative_ts": "disabled"}
     if holder.muxer in formats.MPEG_4_PART_14:
         settings |= {"movflags": "+faststart"}
-    has_sound = not audio.muted and (bool(audio.tracks) or joined_has_audio)
+    has_sound = will_sound(audio, joined_has_audio=joined_has_audio)
     clock = audio.sample_rate if has_sound else None
     settings |= _pairs(time_scale_argv(holder.muxer, rate(options), clock))
     if has_sound:
@@ -135,6 +135,11 @@ def mix_argv(
     out = ffmpeg_python.output(*streams, local(output), format=holder.muxer, **settings)
     argv: list[str] = ffmpeg_python.compile(out, cmd=[ffmpeg, *QUIET, "-y", *PROGRESS])
     return graph_into_file(argv, graph_file, ffmpeg_version)
+
+
+def will_sound(audio: AudioOptions, *, joined_has_audio: bool) -> bool:
+    """Whether the film has sound at all; if not, `mix_argv` does not depend on ffmpeg's version."""
+    return not audio.muted and (bool(audio.tracks) or joined_has_audio)
 
 
 @dataclass(frozen=True)

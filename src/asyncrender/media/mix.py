@@ -10,23 +10,26 @@ from asyncrender.errors import InvalidOption
 from asyncrender.media import ffmpeg, graphs, probe
 from asyncrender.plan import with_paths
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
-from asyncrender.tasks import open_task_group
 from asyncrender.workspace import write_text
 
 DEADLINE = "timeouts.mix"
 
 
-async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Callable[[float], None]) -> None:
+async def mix(
+    plan: RenderPlan, folder: Path, output: Path, *, heard: bool, on_progress: Callable[[float], None]
+) -> None:
     """Make `output`, whatever its ending, out of the joined file and the plan's tracks; `folder` is `base` made real.
 
-    The container is that of `final_output_file`. `mix_input_audio` counts only if the joined file has sound.
-    `on_progress` gets 0 … 1, rising. Raises InvalidOption for a track that is no sound file, ChunkDamaged if frames
-    are missing, ToolFailed, ToolStalled, DiskFull; what is then left of `output` is the caller's to remove.
+    The container is that of `final_output_file`. `heard`: the joined file has sound. `on_progress` gets 0 … 1, rising.
+    Raises InvalidOption for a track that is no sound file, ChunkDamaged if frames are missing, ToolFailed, ToolStalled,
+    DiskFull; what is then left of `output` is the caller's to remove.
     """
     joined, tool = (folder / plan.concat_output_file).absolute(), ffmpeg.find()
     options = with_paths(plan.mix_options, lambda _, path: str((folder / path).absolute()))
     options = await _with_durations(options)
-    heard, version = await _look(joined, tool, options.timeouts.mix)
+    version = probe.NEWEST
+    if graphs.will_sound(options.audio, joined_has_audio=heard):
+        version = probe.release(await probe.tool_version(tool))
     graph_file = joined.with_name("mix.graph.part")
     command = graphs.mix_argv(
         options,
@@ -54,19 +57,6 @@ async def mix(plan: RenderPlan, folder: Path, output: Path, *, on_progress: Call
         graph_file.unlink(missing_ok=True)
     fps, seconds = graphs.rate(options), options.timeouts.mix
     await probe.check_frames(output, fps, frames=plan.total_frames, tolerance=1, idle_seconds=seconds)
-
-
-async def _look(joined: Path, tool: str, idle_seconds: float) -> tuple[bool, tuple[int, int]]:
-    """(whether the joined file has sound, ffmpeg's release), asked at the same time."""
-    found: list[probe.MediaInfo] = []
-
-    async def look() -> None:
-        found.append(await probe.probe(joined, idle_seconds=idle_seconds))
-
-    async with open_task_group() as tasks:
-        tasks.start_soon(look)
-        version = await probe.tool_version(tool)
-    return bool(found[0].audio), probe.release(version)
 
 
 async def _with_durations(options: RenderOptions) -> RenderOptions:
