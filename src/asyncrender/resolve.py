@@ -41,7 +41,7 @@ from asyncrender.specs import (
     parse_rate,
     parse_seconds,
 )
-from asyncrender.tasks import open_task_group
+from asyncrender.tasks import both
 
 META_NAME = "asyncrender"
 META_SIZES = ("width", "height")
@@ -105,15 +105,14 @@ async def _resolve(scene: str | PurePath, output: str | PurePath, options: Rende
         complete(options, name)  # refuses what cannot work before a browser is started
     find_tool("ffprobe", package="ffmpeg")
     ffmpeg = find_tool("ffmpeg", package="ffmpeg")
-    async with open_task_group() as tasks:
-        tasks.start_soon(_check_encoders, options, name, ffmpeg)
-        ffmpeg_version = await fit_version(ffmpeg)
-    await _check_sound(options, name, ffmpeg)
     tracks = tuple([await _resolve_track(index, track) for index, track in enumerate(options.audio.tracks)])
     wished = None if options.capture == "auto" else options.capture
     wished_threads = options.video.threads
-    unfit = _unfit_for_raw(options, name, url)
-    probed = await probe_capture(options.browser, wished=wished, unfit=unfit, launch_seconds=options.timeouts.launch)
+    unfit, launch_seconds = _unfit_for_raw(options, name, url), options.timeouts.launch
+    ffmpeg_version, probed = await both(
+        partial(_check_ffmpeg, options, name, ffmpeg),
+        partial(probe_capture, options.browser, wished=wished, unfit=unfit, launch_seconds=launch_seconds),
+    )
     options = options.model_copy(
         update={
             "audio": options.audio.model_copy(update={"tracks": tracks}),
@@ -294,6 +293,13 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
         return str(path), page.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
+
+
+async def _check_ffmpeg(options: RenderOptions, name: str, ffmpeg: str) -> str:
+    """Its version. Raises MissingTool if it is too old, InvalidOption for what it cannot make."""
+    found, _ = await both(partial(fit_version, ffmpeg), partial(_check_encoders, options, name, ffmpeg))
+    await _check_sound(options, name, ffmpeg)
+    return found
 
 
 async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> None:

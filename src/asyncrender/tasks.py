@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.errors import single_error
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -30,3 +34,16 @@ async def open_task_group() -> AsyncIterator[TaskGroup]:
         raise (raised if isinstance(raised, BaseExceptionGroup) else single_error(group)) from None
     if raised is not None:
         raise raised
+
+
+async def both(one: Callable[[], Awaitable[S]], other: Callable[[], Awaitable[T]]) -> tuple[S, T]:
+    """The results of two that run at the same time. If one fails, the other is cancelled."""
+    found: list[S] = []
+
+    async def run() -> None:
+        found.append(await one())
+
+    async with open_task_group() as tasks:
+        tasks.start_soon(run)
+        result = await other()
+    return found[0], result

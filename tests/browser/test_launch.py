@@ -84,12 +84,12 @@ async def test_a_browser_leaves_no_core_file() -> None:
     assert limits == (0, 0)
 
 
-@pytest.mark.parametrize("capture", ["beginframe", "screenshot"])
-async def test_a_browser_answers_and_leaves_nothing(capture: str) -> None:
+@pytest.mark.parametrize(("capture", "pages"), [("beginframe", []), ("screenshot", ["about:blank"])])
+async def test_a_browser_answers_and_leaves_nothing(capture: str, pages: list[str]) -> None:
     async with open_browser(BrowserOptions(), capture=capture, launch_seconds=LAUNCH_SECONDS) as browser:
         assert browser.version.startswith(("HeadlessChrome/", "Chrome/"))
         result = await browser.connection.call("Target.getTargets")
-        assert [target["url"] for target in result["targetInfos"] if target["type"] == "page"] == ["about:blank"]
+        assert [target["url"] for target in result["targetInfos"] if target["type"] == "page"] == pages
         processes = family(browser.pid)
         assert len(processes) > 1
         assert len(left_behind()) == 1

@@ -210,11 +210,16 @@ async def open_browser(
         env = {**os.environ, **hugepages.preload(os.environ), "TMPDIR": str(profile), "TZ": "UTC"}
         _log.debug("the browser starts", stage="launch")
         async with (
-            supervise([*PIPE_SHELL, *argv, "about:blank"], stdin=True, stdout=True, env=env) as child,
+            supervise([*PIPE_SHELL, *argv, *_first_page(capture)], stdin=True, stdout=True, env=env) as child,
             _conversation(child) as connection,
         ):
             answer = await _first_answer(connection, binary, launch_seconds)
             yield Browser(connection, str(answer["product"]), str(answer["userAgent"]), child.pid, profile)
+
+
+def _first_page(capture: Capture) -> tuple[str, ...]:
+    """The headless shell opens no tab that it is not told to, and each costs a process; Chromium would open its own."""
+    return ("about:blank",) if capture == "screenshot" else ()
 
 
 @asynccontextmanager
