@@ -36,10 +36,10 @@ async def mixed(
     plan = film_plan(name, audio=audio, **{"frame_count": 60, **more})
     place = folder / str(len(list(folder.iterdir())))
     make_joined(plan, place, sound)
-    heard: list[float] = []
-    await mix(plan, place, place / "result.part", on_progress=heard.append)
-    assert heard == sorted(heard)
-    assert heard[-1] == 1.0
+    told: list[float] = []
+    await mix(plan, place, place / "result.part", heard=sound is not None, on_progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
     assert sorted(file.name for file in (place / plan.work_folder).iterdir()) == [Path(plan.concat_output_file).name]
     return place / "result.part"
 
@@ -241,4 +241,4 @@ async def test_missing_frames_are_noticed(tmp_path: Path) -> None:
     short, plan = film_plan("out.mp4", frame_count=29), film_plan("out.mp4", frame_count=30)
     make_joined(short, tmp_path)
     with pytest.raises(ChunkDamaged, match="29 frames instead of 30"):
-        await mix(plan, tmp_path, tmp_path / "result.part", on_progress=lambda _: None)
+        await mix(plan, tmp_path, tmp_path / "result.part", heard=False, on_progress=lambda _: None)
