@@ -140,7 +140,7 @@ def configs(scene: str, size: str, *, quick: bool, long: bool) -> list[engine.Co
     automatic = engine.Config(scene, size, workers=None)
     quickest = replace(automatic, preset=compare.GROUPS["B"])
     if long:
-        return [automatic, quickest]
+        return [engine.as_for_long(config) for config in (automatic, quickest)]
     if size != "1080p" or quick:
         return [automatic]
     workers = [engine.Config(scene, size, workers=count) for count in (1, 2)]
