@@ -1,4 +1,4 @@
-"""A task group that fails with the one error that is the cause, instead of a bundle of all that came of it."""
+"""Tasks at the same time that fail with the one error that is the cause, not with a bundle of all that came of it."""
 
 from __future__ import annotations
 

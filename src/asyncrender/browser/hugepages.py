@@ -10,7 +10,7 @@ SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Linux hands out huge pages always, to who asks for them (madvise), or never."""
 
 LIBRARY = Path(__file__).with_name("libhugepages.so")
-"""It is there if there was a C compiler when the package was built (hatch_build.py)."""
+"""It is there if there was a C compiler when the package was built (scripts/build_hugepages.py)."""
 
 SEPARATORS = frozenset(" :")
 """Of libraries in LD_PRELOAD; there is no way to say that one belongs to a name (ld.so(8))."""
