@@ -17,11 +17,15 @@ from typing import Self
 
 import psutil
 
-SAMPLE_SECONDS = 0.05
-"""How often the tree of processes is looked at; what one uses between its last sample and its end is missed."""
+SAMPLE_SECONDS = 0.1
+"""How often the CPU of a tree of processes is read; what one uses between its last sample and its end is missed."""
 
-MEMORY_EVERY = 5
-"""Proportional memory is read at each so many-th sample: it costs the kernel a walk through all pages."""
+CHILDREN_EVERY = 2
+"""New processes are looked for at each so many-th sample: all of the machine's have to be looked at."""
+
+MEMORY_EVERY = 20
+"""Proportional memory is read at each so many-th sample: the kernel walks through all pages, 29 ms for two browsers,
+and they wait for it."""
 
 DEAD = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
@@ -67,24 +71,32 @@ class Usage:
 
 @dataclass
 class _Tree:
-    cpu: dict[psutil.Process, tuple[str, float]] = field(default_factory=dict)
+    kinds: dict[psutil.Process, str] = field(default_factory=dict)
+    cpu: dict[psutil.Process, float] = field(default_factory=dict)
     peak: int = 0
+    alive: list[psutil.Process] = field(default_factory=list)
+    samples: int = 0
 
-    def look(self, root: psutil.Process, *, memory: bool) -> None:
-        used = 0
-        for process in _family(root):
-            with suppress(psutil.Error):  # it ended meanwhile
+    def look(self, root: psutil.Process) -> None:
+        """One sample. It shares the machine with what it measures, so what costs much is done seldom."""
+        if self.samples % CHILDREN_EVERY == 0:
+            self.alive = _family(root)
+            for process in self.alive:
+                with suppress(psutil.Error):  # it ended meanwhile
+                    # asked again: a process may have been a shell before it became what it is
+                    self.kinds[process] = by_name(process) or self.kinds.get(process, "chromium browser")
+        for process in self.alive:
+            with suppress(psutil.Error):
                 times = process.cpu_times()
-                # asked each time: a process may have been a shell before it became what it is
-                kind = by_name(process) or self.cpu.get(process, ("chromium browser", 0.0))[0]
-                self.cpu[process] = (kind, times.user + times.system)
-                if memory:
-                    used += process.memory_full_info().pss
-        self.peak = max(self.peak, used)
+                self.cpu[process] = times.user + times.system
+        if self.samples % MEMORY_EVERY == 0:
+            self.peak = max(self.peak, sum(_proportional_bytes(process) for process in self.alive))
+        self.samples += 1
 
     def by_kind(self) -> dict[str, float]:
         sums: dict[str, float] = {}
-        for kind, seconds in self.cpu.values():
+        for process, seconds in self.cpu.items():
+            kind = self.kinds.get(process, "chromium browser")
             sums[kind] = sums.get(kind, 0.0) + seconds
         return sums
 
@@ -111,7 +123,7 @@ class Run:
         """It is killed when it has run for `timeout_seconds`; time in which it was stopped does not count."""
         self._program, self._timeout = program, timeout_seconds
         self._files = [program.folder / f"{stream}.txt" for stream in ("stdout", "stderr")]
-        self._mark, self._tree, self._samples = uuid.uuid4().hex, _Tree(), 0
+        self._mark, self._tree = uuid.uuid4().hex, _Tree()
         self._child: subprocess.Popen[bytes] | None = None
         self._stopped: set[psutil.Process] = set()
         self._left_behind = 0
@@ -144,8 +156,7 @@ class Run:
             with suppress(psutil.Error):
                 process.resume()
         while child.poll() is None and (left := until - time.perf_counter()) > 0:
-            self._tree.look(root, memory=self._samples % MEMORY_EVERY == 0)
-            self._samples += 1
+            self._tree.look(root)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(min(SAMPLE_SECONDS, left))
         if not self.ended:
@@ -250,6 +261,12 @@ def _is(process: psutil.Process, states: set[str]) -> bool:
     with suppress(psutil.Error):
         return process.status() in states
     return True
+
+
+def _proportional_bytes(process: psutil.Process) -> int:
+    with suppress(psutil.Error):  # it has ended
+        return int(process.memory_full_info().pss)
+    return 0
 
 
 def _family(root: psutil.Process) -> list[psutil.Process]:
