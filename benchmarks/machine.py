@@ -33,7 +33,7 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "browser": found["capture"].partition(":")[0],
         "ffmpeg": found["ffmpeg"].split()[-1],
-        "huge_pages": found.get("huge pages", "unknown").partition(";")[0],
+        "picture_memory": found["picture memory"].partition(";")[0],
     }
 
 

@@ -26,7 +26,7 @@ FLOORS = (
     {"media.ffmpeg"},
     {"media.codecs", "media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},
     {"browser.workers"},
-    {"browser.connection", "browser.hugepages", "browser.scripts", "files", "scratch"},
+    {"browser.connection", "browser.preload", "browser.scripts", "files", "scratch"},
     {"process", "threads", "retry", "locks", "tasks", "machine"},
     {"trace", "forks"},
     {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska", "media.packets"},

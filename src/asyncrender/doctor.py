@@ -8,7 +8,7 @@ from functools import partial
 from pydantic import BaseModel, ConfigDict
 
 from asyncrender import formats
-from asyncrender.browser import hugepages
+from asyncrender.browser import preload
 from asyncrender.browser.launch import find_browser
 from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
@@ -52,7 +52,7 @@ async def doctor(browser: BrowserOptions | None = None) -> DoctorReport:
         ("capture", partial(_capture, options)),
     ]
     checks = [await _check(name, look) for name, look in looks]
-    return DoctorReport(ok=all(check.ok for check in checks), checks=(*checks, _parent_death(), *_huge_pages()))
+    return DoctorReport(ok=all(check.ok for check in checks), checks=(*checks, _parent_death(), _picture_memory()))
 
 
 async def _check(name: str, look: Callable[[], Awaitable[str]]) -> DoctorCheck:
@@ -101,14 +101,12 @@ def _parent_death() -> DoctorCheck:
     return DoctorCheck(name="setpriv", ok=True, found=f"{found}: children die with us, even by SIGKILL")
 
 
-def _huge_pages() -> tuple[DoctorCheck, ...]:
-    """The browser takes new memory for each frame, which costs less in huge pages."""
-    setting = hugepages.setting()
-    if setting is None:
-        return ()
-    found = setting
-    if setting == "madvise" and hugepages.can_be_asked_for():
-        found += ": the browser asks for them"
-    elif setting != "always":
-        found += f"; raw frames come faster with: echo always | sudo tee {hugepages.SETTING}"
-    return (DoctorCheck(name="huge pages", ok=True, found=found),)
+def _picture_memory() -> DoctorCheck:
+    """The browser would take new memory for each frame, which costs less in huge pages."""
+    if preload.possible():
+        found = "the browser keeps it from frame to frame"
+    else:
+        found = f"new for each frame, for want of {preload.LIBRARY}"
+        if preload.huge_pages() in {"madvise", "never"}:
+            found += f"; raw frames come faster with: echo always | sudo tee {preload.HUGE_PAGES}"
+    return DoctorCheck(name="picture memory", ok=True, found=found)

@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 
-from asyncrender.browser import hugepages
+from asyncrender.browser import preload
 from asyncrender.browser.connection import Connection, open_connection
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MediaError, MissingTool
 from asyncrender.log import get_logger
@@ -207,7 +207,7 @@ async def open_browser(
     async with open_folder() as profile:
         chosen = switches(options, capture, port, screen=screen, sandbox=sandbox)
         argv = [binary, *chosen, f"--user-data-dir={profile}", "--remote-debugging-pipe=cbor"]
-        env = {**os.environ, **hugepages.preload(os.environ), "TMPDIR": str(profile), "TZ": "UTC"}
+        env = {**os.environ, **preload.added(os.environ), "TMPDIR": str(profile), "TZ": "UTC"}
         _log.debug("the browser starts", stage="launch")
         async with (
             supervise([*PIPE_SHELL, *argv, *_first_page(capture)], stdin=True, stdout=True, env=env) as child,

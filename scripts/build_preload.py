@@ -1,4 +1,4 @@
-"""Builds the library that has Chromium ask for huge pages, where there is a C compiler; without it all else works."""
+"""Builds the library that keeps Chromium's memory for pictures, where there is a C compiler; all else works without."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "src/asyncrender/browser/hugepages.c"
+SOURCE = "src/asyncrender/browser/preload.c"
 FLAGS = ("-O2", "-Wall", "-Wextra", "-shared", "-fPIC")
 
 
-class HugePagesHook(BuildHookInterface[Any]):
+class PreloadHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it makes a wheel, also an editable one."""
         source = Path(self.root, SOURCE)
-        library = source.with_name("libhugepages.so")
+        library = source.with_name("libpreload.so")
         library.unlink(missing_ok=True)
         compiler = shutil.which(os.environ.get("CC") or "cc")
         if sys.platform != "linux" or compiler is None:
