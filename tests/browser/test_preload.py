@@ -31,7 +31,7 @@ libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_in
 libc.mremap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
 libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 libc.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
-PAGE, MB, ANONYMOUS, FIXED, UNTAKEN = 4096, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 16, 1 << 20
+PAGE, MB, ANONYMOUS, FIXED, UNTAKEN = mmap.PAGESIZE, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 16, 1 << 20
 NONE, READ, BOTH = 0, mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 
 def reserve(size):
