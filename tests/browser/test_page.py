@@ -769,3 +769,61 @@ async def test_what_the_browser_does_beside_the_page_takes_none_of_its_time(what
     </script>"""
     found = await told(text, "told", tmp_path, frames=5)
     assert found == [[40 * frame, 40 * frame] for frame in range(5)]
+
+
+CARD = """<script>
+  const told = [], gl = new OffscreenCanvas(256, 256).getContext('webgl2'), program = gl.createProgram();
+  const shaders = {
+    VERTEX: 'void main() { gl_Position = vec4(gl_VertexID % 2 * 4 - 1, gl_VertexID / 2 * 4 - 1, 0, 1); }',
+    FRAGMENT: `out highp vec4 color;
+      void main() { color = gl_FragCoord; for (int i = 0; i < 300; i++) color = sin(color.yzwx) + cos(color); }`,
+  };
+  for (const [type, source] of Object.entries(shaders)) {
+    const shader = gl.createShader(gl[`${type}_SHADER`]);
+    gl.shaderSource(shader, `#version 300 es\n${source}`);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+  }
+  gl.linkProgram(program);
+  gl.useProgram(program);
+  const draw = () => gl.drawArrays(gl.TRIANGLES, 0, 3);
+  const done = {
+    fence() {
+      draw();
+      const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+      return () => gl.getSyncParameter(fence, gl.SYNC_STATUS) === gl.SIGNALED;
+    },
+    query() {
+      const query = gl.createQuery();
+      gl.beginQuery(gl.ANY_SAMPLES_PASSED, query);
+      draw();
+      gl.endQuery(gl.ANY_SAMPLES_PASSED);
+      return () => gl.getQueryParameter(query, gl.QUERY_RESULT_AVAILABLE);
+    },
+  };
+  const begin = way => {
+    const isDone = done[way](), asked = performance.now();
+    const ask = () => isDone() ? told.push(performance.now() - asked) : setTimeout(ask, 4);
+    ask();
+    setTimeout(begin, 10, way);
+  };
+</script>"""
+
+
+@pytest.mark.parametrize("way", ["fence", "query"])
+async def test_the_graphics_card_takes_none_of_the_pages_time(way: str, tmp_path: Path) -> None:
+    """Never within the task that asks."""
+    found = await told(f"{CARD}<script>setTimeout(begin, 5, '{way}')</script>", "told", tmp_path, frames=4)
+    assert found == [4] * 12
+
+
+async def test_how_fast_the_graphics_card_is_nobody_can_ask(tmp_path: Path) -> None:
+    text = """<script>
+      const told = ['webgl', 'webgl2'].map(name => document.createElement('canvas').getContext(name)).flatMap(
+        gl => [gl.getSupportedExtensions(), ['EXT_disjoint_timer_query', 'ext_disjoint_timer_query_webgl2']
+          .map(name => gl.getExtension(name))]);
+    </script>"""
+    one, ones, two, twos = await told(text, "told", tmp_path, frames=1)
+    assert ones == twos == [None, None]
+    assert "OES_texture_float_linear" in two
+    assert not any("timer" in name for name in one + two)

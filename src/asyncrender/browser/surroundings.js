@@ -214,6 +214,33 @@
     heldUntil(transaction, 'complete', 'abort');
     return transaction;
   });
+  // Whether the graphics card is done a page can but ask, again and again. A fence of ours after what it was told says so.
+  const {fenceSync} = window.WebGL2RenderingContext?.prototype ?? {};
+  methods('WebGL2RenderingContext', ['endQuery', 'fenceSync'], (answer, context) => {
+    const fence = fenceSync.call(context, context.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    if (!fence) return answer;
+    const release = clock.hold();
+    const look = () => {
+      if (context.isContextLost() || context.getSyncParameter(fence, context.SYNC_STATUS) === context.SIGNALED) {
+        context.deleteSync(fence);
+        release();
+      } else clock.setRealTimeout(look, 1);
+    };
+    context.flush();
+    clock.setRealTimeout(look, 0);
+    return answer;
+  });
+  // How long it takes for it is the machine's affair.
+  const measures = /disjoint_timer_query|parallel_shader_compile/i;
+  for (const {prototype} of [window.WebGLRenderingContext, window.WebGL2RenderingContext].filter(Boolean)) {
+    const {getExtension, getSupportedExtensions} = prototype;
+    define(prototype, 'getExtension', function (name) {
+      return measures.test(name) ? null : getExtension.call(this, name);
+    });
+    define(prototype, 'getSupportedExtensions', function () {
+      return getSupportedExtensions.call(this)?.filter(name => !measures.test(name)) ?? null;
+    });
+  }
   const createBitmap = window.createImageBitmap.bind(window);
   define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));
 
