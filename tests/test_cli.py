@@ -222,6 +222,7 @@ def test_a_wrong_option_names_itself_its_value_and_what_is_allowed(
         ("nowhere/out.mp4", ["--output", "nowhere", "does not exist"]),
         ("/proc/x/out.mp4", ["--output", "/proc/x"]),
         ("/proc/out.mp4", ["--output", "/proc", "cannot be written"]),
+        ("two\nlines.mp4", ["--output", "two", "no line breaks"]),
     ],
 )
 def test_an_output_that_cannot_be(scene: Path, tmp_path: Path, output: str, words: list[str]) -> None:
@@ -231,11 +232,16 @@ def test_an_output_that_cannot_be(scene: Path, tmp_path: Path, output: str, word
     assert result.stderr.count("\n") == 1
 
 
-def test_a_scene_that_is_not_there(tmp_path: Path) -> None:
-    result = run("render", tmp_path / "nowhere.html", "-o", tmp_path / "out.mp4")
+@pytest.mark.parametrize(
+    ("scene", "words"),
+    [("nowhere.html", "nowhere.html"), (".", "/index.html"), ("", "SCENE '' is not possible: a path")],
+)
+def test_a_scene_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: str, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("render", scene, "-o", tmp_path / "out.mp4")
     assert result.exit_code == 2
     assert "SCENE" in result.stderr
-    assert "nowhere.html" in result.stderr
+    assert words in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ async def test_http_404(output: Path) -> None:
         await fails(url, output, ar.SceneNotFound, url, "404")
 
 
+async def test_an_address_that_the_browser_does_not_take(output: Path) -> None:
+    await fails("http://localhost:99999/", output, ar.SceneNotFound, "localhost:99999", "invalid URL")
+
+
 async def test_a_refused_connection(output: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

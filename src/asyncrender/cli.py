@@ -52,7 +52,7 @@ app = typer.Typer(
 
 
 def _absolute_scene(scene: str) -> str:
-    return str(anchored(scene)) if scene else scene
+    return str(anchored(scene))
 
 
 def _output(text: str) -> Any:

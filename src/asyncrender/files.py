@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ def is_folder(path: Path) -> bool:
 def check_output(output: Path) -> None:
     """Raise InvalidOption if there can be no file of that name, or if something else has it."""
     folder = output.parent
+    if re.search(r"[\r\n]", str(output.absolute())):  # no way to write it in the list of files that ffmpeg joins
+        raise InvalidOption("output", str(output), "no line breaks, neither in a file's name nor in its folder's")
     if not is_folder(folder):
         raise InvalidOption("output", str(output), f"the folder {str(folder.absolute())!r} does not exist")
     if is_folder(output):

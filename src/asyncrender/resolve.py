@@ -23,7 +23,7 @@ import anyio
 from asyncrender import formats, machine
 from asyncrender.browser.probe import CaptureProbe, PageLook, look_at_page, probe_capture
 from asyncrender.errors import CaptureUnavailable, InvalidOption, MediaError, SceneNotFound, ToolFailed
-from asyncrender.files import check_output, is_file
+from asyncrender.files import check_output, is_file, is_folder
 from asyncrender.log import get_logger
 from asyncrender.media import graphs
 from asyncrender.media.probe import encoders, fit_version, probe
@@ -274,8 +274,11 @@ def _meta_number(name: str, text: str) -> Fraction:
 
 
 def anchored(scene: str | PurePath) -> str | PurePath:
-    """The scene with a relative path made absolute, so that it can be planned for any output folder."""
-    if isinstance(scene, Html) or is_url(str(scene)) or str(scene).lower().startswith("file:"):
+    """The scene with a relative path made absolute, so that it can be planned for any output folder.
+
+    The empty text is no path, though Python takes it for the working folder's: it stays, and is refused.
+    """
+    if not str(scene) or isinstance(scene, Html) or is_url(str(scene)) or str(scene).lower().startswith("file:"):
         return scene
     return Path(scene).absolute()
 
@@ -287,12 +290,12 @@ def _look_at_scene(scene: str | PurePath) -> tuple[str, str | None]:
         return url, page_text(url).decode(errors="replace")
     if is_url(url):
         return scene_url(url, "/"), None
-    path = Path(scene_url(str(Path(url).absolute()) if not url.lower().startswith("file:") else url, "/nowhere"))
+    path = Path(scene_url(anchored(url), "/nowhere"))
+    page = path / "index.html" if is_folder(path) else path
     try:
-        page = path / "index.html" if path.is_dir() else path
         return str(path), page.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise SceneNotFound("scene", str(scene), f"{error.strerror} ({path})") from None
+        raise SceneNotFound("scene", str(scene), f"{error.strerror} ({page})") from None
 
 
 async def _check_ffmpeg(options: RenderOptions, name: str, ffmpeg: str) -> str:

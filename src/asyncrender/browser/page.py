@@ -39,6 +39,8 @@ QUIET_POLLS = 5
 OWN_ORIGIN = "https://asyncrender.invalid"
 """What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
 
+NO_URL = "Cannot navigate to invalid URL"
+
 LEFT = "the page left for another document"
 
 EVALUATION = {"awaitPromise": True, "returnByValue": True}
@@ -134,9 +136,14 @@ class Page:
         """Navigate to the scene. Raises SceneNotFound if it is not there, PageNotReady after `timeouts.load`."""
         seconds = self._options.timeouts.load
         with anyio.move_on_after(seconds):
-            reply = await self.call("Page.navigate", {"url": self._url})
-            if reply.get("errorText"):
-                raise SceneNotFound("scene", self.label, f"the browser could not open it: {reply['errorText']}")
+            try:
+                why = (await self.call("Page.navigate", {"url": self._url})).get("errorText")
+            except CallFailed as error:
+                if error.reason != NO_URL:
+                    raise
+                why = NO_URL
+            if why:
+                raise SceneNotFound("scene", self.label, f"the browser could not open it: {why}")
             while self._document is None and not self._url.startswith("data:"):
                 await anyio.sleep(POLL_SECONDS)
             if self._refused:
