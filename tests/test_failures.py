@@ -83,6 +83,14 @@ async def test_a_page_that_throws(name: str, output: Path) -> None:
     await fails(ar.Html(page), output, ar.PageThrew, "no such star", "chunk 0", *where)
 
 
+async def test_a_page_that_throws_a_novel_is_not_quoted_in_full(output: Path) -> None:
+    page = "<script>alert('a'.repeat(1e5)); setTimeout(() => { throw new Error('n'.repeat(1e6)) })</script>"
+    result = await ar.render(ar.Html(page), output.with_name("warned.mkv"), small(page_errors="warn"))
+    output.with_name("warned.mkv").unlink()
+    assert [text[:24] for text in result.warnings] == ["alert('aaaaaaaaaaaaaaaaa", "the page threw: Error: n"]
+    assert all(len(text) < 5000 for text in result.warnings)
+
+
 async def test_a_page_that_throws_may_be_rendered_all_the_same(tmp_path: Path) -> None:
     result = await ar.render(ar.Html(THROWERS["in a timer"][0]), tmp_path / "out.mkv", small(page_errors="warn"))
     assert any("no such star" in warning for warning in result.warnings)

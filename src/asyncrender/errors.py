@@ -54,6 +54,7 @@ __all__ = [
     "ToolFailed",
     "ToolStalled",
     "disk_error",
+    "shortened",
     "single_error",
 ]
 
@@ -242,6 +243,11 @@ class RenderCancelled(AsyncRenderError):
     """The render was cancelled through its job. (A cancelled scope raises the backend's own cancellation instead.)"""
 
     exit_code = 130
+
+
+def shortened(text: str, most_chars: int) -> str:
+    """So much of a text as a message can hold, with … where it goes on."""
+    return text if len(text) <= most_chars else text[:most_chars] + "…"
 
 
 def _how_ended(returncode: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any, TypeVar
 
 from asyncrender import formats
-from asyncrender.errors import InvalidOption, InvalidPlan
+from asyncrender.errors import InvalidOption, InvalidPlan, shortened
 from asyncrender.specs import AudioOptions, Html, RenderChunk, RenderOptions, RenderPlan, VideoOptions
 
 DEFAULT_WIDTH = 1920
@@ -205,8 +205,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    text = "unset" if value is None else str(value)
-    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
+    return shortened("unset" if value is None else str(value), SHOWN_CHARS)
 
 
 def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +54,15 @@ async def test_a_varying_rate_is_noticed(tmp_path: Path) -> None:
     file = film(tmp_path / "film.mp4", "-vf", r"select=not(eq(n\,7))", "-fps_mode", "vfr")
     video = (await probe(file, count_frames=True)).video[0]
     assert (video.frames, video.constant_frame_rate) == (30, False)
+
+
+@pytest.mark.parametrize("words", ["", "hello", "{}", "[]"])
+async def test_an_ffprobe_that_talks_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    (tmp_path / "ffprobe").write_text(f"#!/bin/sh\necho '{words}'\n")
+    (tmp_path / "ffprobe").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(MediaError, match=f"does not say what it is, but '{re.escape(words)}"):
+        await probe(write_wav(tmp_path / "sound.wav", sine(1)))
 
 
 async def test_a_single_frame(tmp_path: Path) -> None:

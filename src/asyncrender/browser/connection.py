@@ -21,9 +21,6 @@ from asyncrender.tasks import open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
 
-DEPARTED = frozenset({"Inspected target navigated or closed", "Execution context was destroyed."})
-"""Chromium's words for a question whose document left before it had answered."""
-
 
 class CallFailed(BrowserError):
     """Chromium refused a command. `code` and `reason` are its own (JSON-RPC)."""
@@ -35,6 +32,18 @@ class CallFailed(BrowserError):
 
 class DocumentLeft(CallFailed):
     """The page went to another document before the command was over."""
+
+
+class AddressRefused(CallFailed):
+    """No page can have such an address: it has no host, or a port that cannot be."""
+
+
+REFUSALS: dict[str, type[CallFailed]] = {
+    "Inspected target navigated or closed": DocumentLeft,
+    "Execution context was destroyed.": DocumentLeft,
+    "Cannot navigate to invalid URL": AddressRefused,
+}
+"""Chromium's words for what is no fault of the browser."""
 
 
 class Command:
@@ -66,7 +75,7 @@ class Command:
             raise self._connection.crash(self._method, self.session)
         if "error" in self._reply:
             code, reason = self._reply["error"].get("code", 0), self._reply["error"].get("message", "")
-            raise (DocumentLeft if reason in DEPARTED else CallFailed)(self._method, code, reason)
+            raise REFUSALS.get(reason, CallFailed)(self._method, code, reason)
         result: dict[str, Any] = self._reply.get("result", {})
         return result
 

@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images, scripts, stall
-from asyncrender.browser.connection import CallFailed, Command, DocumentLeft
+from asyncrender.browser.connection import AddressRefused, CallFailed, Command, DocumentLeft
 from asyncrender.browser.launch import Browser
-from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound
+from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
 
@@ -39,13 +39,10 @@ QUIET_POLLS = 5
 OWN_ORIGIN = "https://asyncrender.invalid"
 """What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
 
-NO_URL = "Cannot navigate to invalid URL"
-
-LEFT = "the page left for another document"
-
 EVALUATION = {"awaitPromise": True, "returnByValue": True}
 """Of DevTools' Runtime.evaluate: the JSON value, awaited if it is a promise."""
 
+LEFT = "the page left for another document"
 MOVING_SVG = "moves by the wall clock, as all SVG images do; as <svg> in the page, or by <object>, it would be exact"
 
 STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
@@ -53,6 +50,9 @@ STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationR
 
 URL_SHOWN_CHARS = 200
 """A data: URL in a message would bury it."""
+
+WORDS_SHOWN_CHARS = 4000
+"""Of what a page throws, or asks in a dialog: more than any stack, and not all the data that it may have put there."""
 
 _log = get_logger("asyncrender.page")
 
@@ -92,7 +92,7 @@ class Page:
 
     @property
     def label(self) -> str:
-        return self._url if len(self._url) <= URL_SHOWN_CHARS else self._url[:URL_SHOWN_CHARS] + "…"
+        return shortened(self._url, URL_SHOWN_CHARS)
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """A DevTools command to this page. Raises BrowserCrashed if its renderer died."""
@@ -138,10 +138,8 @@ class Page:
         with anyio.move_on_after(seconds):
             try:
                 why = (await self.call("Page.navigate", {"url": self._url})).get("errorText")
-            except CallFailed as error:
-                if error.reason != NO_URL:
-                    raise
-                why = NO_URL
+            except AddressRefused as error:
+                why = error.reason
             if why:
                 raise SceneNotFound("scene", self.label, f"the browser could not open it: {why}")
             while self._document is None and not self._url.startswith("data:"):
@@ -367,6 +365,7 @@ class Page:
 
     def warn(self, text: str) -> None:
         """Note what is wrong with the page, but does not end the render."""
+        text = shortened(text, WORDS_SHOWN_CHARS)
         self.warnings.append(text)
         _log.warning("page", problem=text, frame=self._frame)
 
@@ -397,4 +396,5 @@ class Page:
 def _stack(details: dict[str, Any]) -> str:
     thrown = details.get("exception", {})
     described = thrown.get("description") or thrown.get("value")
-    return str(described) if described is not None else str(details.get("text", "an error without words"))
+    words = described if described is not None else details.get("text", "an error without words")
+    return shortened(str(words), WORDS_SHOWN_CHARS)

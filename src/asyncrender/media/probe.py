@@ -30,6 +30,9 @@ LEAST_FFMPEG = (5, 1)
 
 DEADLINE = "probe's idle_seconds"
 
+SHOWN_BYTES = 200
+"""Of what ffprobe said, if that is nothing we know: it may be any program of that name."""
+
 Time = Annotated[Fraction, PlainSerializer(write_fraction)]
 
 
@@ -105,8 +108,7 @@ async def probe(
     file = fspath(path)
     if not await in_thread(lambda: is_file(Path(file))):
         raise InvalidOption("path", file, "there is no such file")
-    found = json.loads(await _ffprobe(file, "-of", "json", "-show_format", "-show_streams", idle_seconds=idle_seconds))
-    form, streams = found["format"], found.get("streams", [])
+    form, streams = await _describe(file, idle_seconds)
     if form["format_name"] in packets.UNSTATED:
         await _count_sound(file, form, streams, idle_seconds)
     video = [_video(stream) for stream in streams if stream.get("codec_type") == "video" and stream.get("width")]
@@ -205,6 +207,17 @@ async def _ffprobe(file: str, *arguments: str, idle_seconds: float) -> bytes:
         if error.returncode < 0:
             raise
         raise MediaError(f"{file} cannot be read as a media file. ffprobe's last words: {error.stderr}") from error
+
+
+async def _describe(file: str, idle_seconds: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the file, its streams) in ffprobe's words. Raises MediaError if those are none."""
+    said = await _ffprobe(file, "-of", "json", "-show_format", "-show_streams", idle_seconds=idle_seconds)
+    try:
+        found = json.loads(said)
+        return found["format"], found.get("streams", [])
+    except (ValueError, KeyError, TypeError):
+        shown = said[:SHOWN_BYTES].decode(errors="replace")
+        raise MediaError(f"reading {file}: ffprobe does not say what it is, but {shown!r}.") from None
 
 
 async def _count_sound(file: str, form: dict[str, Any], streams: list[dict[str, Any]], idle_seconds: float) -> None:
