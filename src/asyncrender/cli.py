@@ -27,9 +27,9 @@ from pydantic import BaseModel
 
 import asyncrender as ar
 from asyncrender.display import ProgressMode, shown
-from asyncrender.errors import single_error
 from asyncrender.flags import FLAGS, PLAN_FORM, STILL_FLAGS, Flag, explain, read_options, read_plan
 from asyncrender.resolve import anchored
+from asyncrender.tasks import open_task_group
 
 STANDARD_ERROR = 2
 
@@ -174,15 +174,12 @@ def configure_logs(debug: bool) -> None:
 
 def carry_out(work: Callable[[], Awaitable[None]]) -> None:
     """Run to the end. The signals of ENDING cancel: what is at work tidies up, then Interrupted is raised."""
-    try:
-        anyio.run(_under_signals, work, backend="asyncio")
-    except BaseExceptionGroup as group:
-        raise single_error(group) from None
+    anyio.run(_under_signals, work, backend="asyncio")
 
 
 async def _under_signals(work: Callable[[], Awaitable[None]]) -> None:
     received: list[signal.Signals] = []
-    async with anyio.create_task_group() as group:
+    async with open_task_group() as group:
         scope = anyio.CancelScope()
         await group.start(_listen, scope, received)
         with scope:

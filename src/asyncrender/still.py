@@ -131,7 +131,8 @@ def _located(frame: int) -> Iterator[None]:
     try:
         yield
     except AsyncRenderError as error:
-        raise error.at(frame=frame) from None
+        error.at(frame=frame)
+        raise
 
 
 async def _converted(png: bytes, encoding: Sequence[str], name: str, idle_seconds: float) -> bytes:

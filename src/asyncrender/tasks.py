@@ -31,9 +31,9 @@ async def open_task_group() -> AsyncIterator[TaskGroup]:
                 raised = error
                 raise
     except BaseExceptionGroup as group:
-        raise (raised if isinstance(raised, BaseExceptionGroup) else single_error(group)) from None
+        raised = raised if isinstance(raised, BaseExceptionGroup) else single_error(group)
     if raised is not None:
-        raise raised
+        raise raised  # only out here, so that it keeps its own cause and context
 
 
 async def both(one: Callable[[], Awaitable[S]], other: Callable[[], Awaitable[T]]) -> tuple[S, T]:

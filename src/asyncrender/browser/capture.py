@@ -95,7 +95,8 @@ class Capture:
         try:
             drawn = await _drawn(drawing, self.page, self._frame_seconds, "timeouts.frame")
         except BrowserStalled as error:
-            raise error.at(frame=frame) from None
+            error.at(frame=frame)
+            raise
         await self.page.check()
         return drawn
 

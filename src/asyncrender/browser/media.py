@@ -25,9 +25,10 @@ from anyio.abc import TaskGroup
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import OWN_ORIGIN, URL_SHOWN_CHARS, Page
 from asyncrender.browser.server import ORIGIN, SceneServer
-from asyncrender.errors import NO_SPACE, AsyncRenderError, BrowserCrashed, InvalidOption, disk_error, single_error
+from asyncrender.errors import NO_SPACE, AsyncRenderError, BrowserCrashed, InvalidOption, disk_error
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread, pause_point
 
 SECRET_BYTES = 32
@@ -108,7 +109,7 @@ class Films:
 
     async def close(self) -> None:
         """End all decoders, all at once: one that is stuck takes its grace."""
-        async with anyio.create_task_group() as tasks:
+        async with open_task_group() as tasks:
             while self._opened:
                 tasks.start_soon(self._opened.popitem()[1][0].aclose)
 
@@ -177,21 +178,15 @@ async def open_films(
     folder.mkdir(exist_ok=True)
     films = Films(page, server, folder, open_film, options.timeouts.request)
     endpoint = f"{OWN_ORIGIN}/{secrets.token_urlsafe(SECRET_BYTES)}/"
-    failure: BaseException | None = None
-    try:
-        async with _questions(films) as (tasks, ask):
-            page.listen("Fetch.requestPaused", ask)
-            await page.call("Fetch.enable", {"patterns": [{"urlPattern": f"{OWN_ORIGIN}/*"}]})
-            await page.call("Page.setBypassCSP", {"enabled": True})
-            await page.add_script("media.js", _config(options, endpoint))
-            try:
-                yield films
-            finally:
-                tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        failure = single_error(group)
-    if failure is not None:
-        raise failure
+    async with _questions(films) as (tasks, ask):
+        page.listen("Fetch.requestPaused", ask)
+        await page.call("Fetch.enable", {"patterns": [{"urlPattern": f"{OWN_ORIGIN}/*"}]})
+        await page.call("Page.setBypassCSP", {"enabled": True})
+        await page.add_script("media.js", _config(options, endpoint))
+        try:
+            yield films
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -216,7 +211,7 @@ async def _questions(films: Films) -> AsyncIterator[tuple[TaskGroup, Callable[[d
 
     with put, take:
         try:
-            async with anyio.create_task_group() as tasks:
+            async with open_task_group() as tasks:
                 for _ in range(ANSWERED_AT_ONCE):
                     tasks.start_soon(answer)
                 yield tasks, ask

@@ -26,10 +26,11 @@ import anyio
 import h11
 from anyio.abc import SocketStream, TaskGroup
 
-from asyncrender.errors import SceneNotFound, single_error
+from asyncrender.errors import SceneNotFound
 from asyncrender.files import Stamp, stamp
 from asyncrender.log import get_logger
 from asyncrender.plan import is_url, page_text
+from asyncrender.tasks import open_task_group
 from asyncrender.threads import in_thread
 
 HOST = "scene.localhost"
@@ -141,17 +142,11 @@ async def open_server(scene: Path | bytes) -> AsyncIterator[SceneServer]:
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
     served = await in_thread(partial(_look, scene, secret.encode()))
-    failure: BaseException | None = None
     with _open_door() as door:
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_accept, served, door, tasks)
-                yield SceneServer(door.getsockname()[1], secret, _url(served), served)
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            failure = single_error(group)
-    if failure is not None:
-        raise failure  # only out here, so that the body's error keeps its own cause and context
+        async with open_task_group() as tasks:
+            tasks.start_soon(_accept, served, door, tasks)
+            yield SceneServer(door.getsockname()[1], secret, _url(served), served)
+            tasks.cancel_scope.cancel()
 
 
 def _look(scene: Path | bytes, secret: bytes) -> _Scene:
