@@ -196,10 +196,10 @@ def test_a_finished_chunk_is_known_again(workspace: Workspace) -> None:
     workspace.prepare()
     path = finish(workspace)
     assert path.read_bytes() == b"film"
-    sidecar = Workspace(make(), workspace.folder).finished(make().chunks[0])
+    sidecar = Workspace(make(), workspace.folder).look(make().chunks[0]).sidecar
     assert sidecar is not None
     assert (sidecar.frames, sidecar.bytes, sidecar.capture, sidecar.warnings) == (15, 4, "beginframe", ("a",))
-    assert workspace.finished(make().chunks[1]) is None
+    assert workspace.look(make().chunks[1]).sidecar is None
     assert names(workspace.work) == {"lock", path.name, path.name + ".json"}
 
 
@@ -243,21 +243,21 @@ def test_a_damaged_chunk_is_not_finished(workspace: Workspace, damage: object) -
     path = finish(workspace)
     assert callable(damage)
     damage(path)
-    assert workspace.finished(make().chunks[0]) is None
+    assert workspace.look(make().chunks[0]).sidecar is None
 
 
 def test_a_chunk_of_another_plan_is_not_finished(workspace: Workspace) -> None:
     workspace.prepare()
     finish(workspace)
     other = make(seed=1)
-    assert Workspace(other, workspace.folder).finished(other.chunks[0]) is None
+    assert Workspace(other, workspace.folder).look(other.chunks[0]).sidecar is None
 
 
 def test_a_chunk_may_be_made_again(workspace: Workspace) -> None:
     workspace.prepare()
     finish(workspace)
     finish(workspace, content=b"another film")
-    sidecar = workspace.finished(make().chunks[0])
+    sidecar = workspace.look(make().chunks[0]).sidecar
     assert sidecar is not None
     assert sidecar.bytes == 12
 
@@ -314,7 +314,7 @@ def test_what_is_renamed_is_there_though_its_folder_cannot_be_synced(
     workspace.prepare()
     fail_folders(error)
     finish(workspace)
-    assert workspace.finished(make().chunks[0]) is not None
+    assert workspace.look(make().chunks[0]).sidecar is not None
 
 
 def test_a_folder_that_fails_to_be_synced_is_said(workspace: Workspace, fail_folders: Callable[[int], None]) -> None:
@@ -431,4 +431,4 @@ def test_a_sidecar_that_finds_no_room_leaves_the_chunk_unfinished(tiny_disk: Pat
     (tiny_disk / "filler").write_bytes(b"x" * (64 * 1024 - 4096))
     with pytest.raises(DiskFull):
         workspace.finish(make().chunks[0], part, capture="beginframe", sound=False, warnings=(), files={})
-    assert workspace.finished(make().chunks[0]) is None
+    assert workspace.look(make().chunks[0]).sidecar is None

@@ -24,9 +24,6 @@ class Logger:
     def debug(self, event: str, **facts: Any) -> None:
         self._say(logging.DEBUG, event, facts)
 
-    def info(self, event: str, **facts: Any) -> None:
-        self._say(logging.INFO, event, facts)
-
     def warning(self, event: str, **facts: Any) -> None:
         self._say(logging.WARNING, event, facts)
 

@@ -85,8 +85,9 @@ class RenderOrchestrator:
         """Carry a plan out; returns when the output is in its place and nothing else is left.
 
         `on_progress` is called with the latest state: first at 0, last, once, at exactly 1.0; 60 times a second at the
-        most while frames come. A slow one misses states and slows nothing. Raises what the error tree says; a cancelled
-        scope raises the backend's own cancellation.
+        most while frames come. It may be a coroutine function: a slow one misses states and holds up no more than the
+        return; one that blocks holds up the event loop. What it raises ends the render. Raises what the error tree
+        says; a cancelled scope raises the backend's own cancellation.
         """
         board = Board(plan)
         return await reporting(lambda: self._carry_out(plan, board, trace_of(plan)), board, on_progress)

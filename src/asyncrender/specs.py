@@ -193,7 +193,7 @@ class Timeouts(Model):
 
 
 class Environment(Model):
-    """What `resolve` found on the machine: part of the fingerprint, because another browser draws other pixels."""
+    """What `resolve` found on the machine. Versions are part of the fingerprint: another browser draws other pixels."""
 
     asyncrender: str
     browser: str
@@ -320,7 +320,8 @@ class RenderPlan(Model):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     fingerprint: str
-    """Hash of the scene and the options, without output path, concurrency, timeouts and resume."""
+    """Hash of the scene and the options, without the output's path and what only says how the render is run, such as
+    concurrency and timeouts (`plan.NOT_IN_FINGERPRINT`)."""
     composition_url: Text
     """A URL, or a path: absolute, or relative to `base`. HTML text travels as a `data:text/html` URL."""
     base: str

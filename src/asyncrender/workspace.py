@@ -159,10 +159,6 @@ class Workspace:
         """A new name to write `path` under; two writers never share one."""
         return self.work / f"{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}"
 
-    def finished(self, chunk: RenderChunk) -> Sidecar | None:
-        """The chunk's sidecar, if the chunk can be used, see `look`."""
-        return self.look(chunk).sidecar
-
     def look(self, chunk: RenderChunk) -> Finding:
         """Whether the chunk is there, whole, and made from this very plan and the scene's files as they are now.
 
