@@ -235,6 +235,7 @@ def test_start_frame_shifts_the_window() -> None:
         ({"width": -5}, ["width", "-5", "greater than or equal to 1"]),
         ({"height": 0}, ["height", "0", "greater than or equal to 1"]),
         ({"width": 20_000}, ["width", "20000", "less than or equal to 16384"]),
+        ({"width": 16_384, "height": 16_130}, ["height=16130", "16128 at the most, 16384 wide"]),
         ({"width": 641}, ["width=641", "even", "642"]),
         ({"height": 361}, ["height=361", "even", "362"]),
         ({"width": 641, "video": {"pixel_format": "yuv422p"}}, ["width=641", "even"]),

@@ -28,6 +28,9 @@ DEFAULT_FPS = Fraction(30)
 MOST_RAW_FPS = 240
 """Frames that the browser hands out are a millisecond apart at the least; some air is left for what lies between."""
 
+MOST_PIXELS, SIZE_MARGIN = (2**31 - 1) // 8, 128
+"""What ffmpeg takes (av_image_check_size2): so many pixels at the most, with a margin added to each side."""
+
 FRAME_TOLERANCE = Fraction(1, 1_000_000)
 """Of a frame: a duration this close to a whole number of frames is that number (n/30 as a float is n frames)."""
 
@@ -150,6 +153,9 @@ def complete(options: RenderOptions, output_name: str) -> RenderOptions:
         if pixels % step:
             allowed = f"{video.pixel_format} needs an even {side}; use {pixels + 1}, or a pixel format such as yuv444p"
             raise InvalidOption(side, pixels, allowed)
+    tallest = MOST_PIXELS // (size["width"] + SIZE_MARGIN) - SIZE_MARGIN
+    if size["height"] > tallest:
+        raise InvalidOption("height", size["height"], f"ffmpeg takes {tallest} at the most, {size['width']} wide")
     if options.capture == "raw" and (unfit := unfit_for_raw(video, fps)):
         raise InvalidOption("capture", "raw", f"{unfit}; beginframe takes all")
     update = {
