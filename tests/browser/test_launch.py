@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import seccomp
+from asyncrender.browser import wire
 from asyncrender.browser.launch import open_browser
 from asyncrender.errors import BrowserCrashed, BrowserLaunchFailed, MissingTool
 from asyncrender.specs import BrowserOptions
@@ -127,6 +128,15 @@ async def test_a_browser_that_ends_at_once_did_not_start(tmp_path: Path) -> None
 async def test_a_browser_that_hangs_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(BrowserLaunchFailed, match=r"no answer within 0\.1 s \(timeouts\.launch\)"):
         async with open_browser(script(tmp_path, "exec sleep 600"), capture="beginframe", launch_seconds=0.1):
+            pass
+    assert left_behind() == []
+
+
+async def test_what_answers_as_no_browser_does_is_none(tmp_path: Path) -> None:
+    answer = "".join(f"\\{byte:03o}" for byte in wire.encode({"id": 1, "result": {"name": "no browser"}}))
+    options = script(tmp_path, f"head -c 1 <&3 >/dev/null; printf '{answer}' >&4; exec sleep 600")
+    with pytest.raises(BrowserLaunchFailed, match=r"is no Chromium: .* it says \{'name': 'no browser'\}"):
+        async with open_browser(options, capture="beginframe", launch_seconds=LAUNCH_SECONDS):
             pass
     assert left_behind() == []
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -213,8 +212,8 @@ async def open_browser(
             supervise([*PIPE_SHELL, *argv, *_first_page(capture)], stdin=True, stdout=True, env=env) as child,
             _conversation(child) as connection,
         ):
-            answer = await _first_answer(connection, binary, launch_seconds)
-            yield Browser(connection, str(answer["product"]), str(answer["userAgent"]), child.pid, profile)
+            product, user_agent = await _first_answer(connection, binary, launch_seconds)
+            yield Browser(connection, product, user_agent, child.pid, profile)
 
 
 def _first_page(capture: Capture) -> tuple[str, ...]:
@@ -257,14 +256,19 @@ async def watch_helpers(browser: Browser) -> None:
                 return
 
 
-async def _first_answer(connection: Connection, binary: str, seconds: float) -> dict[str, Any]:
+async def _first_answer(connection: Connection, binary: str, seconds: float) -> tuple[str, str]:
+    """(product, user agent)."""
     try:
         with anyio.fail_after(seconds):
-            return await connection.call("Browser.getVersion")
+            answer = await connection.call("Browser.getVersion")
     except BrowserCrashed as error:
         raise BrowserLaunchFailed(f"{binary} did not start.", stderr=error.stderr) from None
     except TimeoutError:
         raise BrowserLaunchFailed(f"{binary} gave no answer within {seconds:g} s (timeouts.launch).") from None
+    try:
+        return str(answer["product"]), str(answer["userAgent"])
+    except KeyError:
+        raise BrowserLaunchFailed(f"{binary} is no Chromium: asked for its version, it says {answer}.") from None
 
 
 def _shm_bytes() -> int:
