@@ -1,17 +1,18 @@
 // Smooth scrolling. Chromium does it by a clock of its own, so it is told to jump; we go there in steps of the page's
-// frames, by Chromium's curve (cc/animation/scroll_offset_animation_curve.cc). Runs in every document after clock.js.
+// frames, by Chromium's curve (cc/animation/scroll_offset_animation_curve.cc, with what cc/base/features.cc gives it as
+// kProgrammaticScrollAnimationOverride). Runs in every document after clock.js.
 (config, key) => {
   'use strict';
   const {clock, define, defineGetter} = window[key];
-  const LONGEST_MS = 720;
+  const LONGEST_MS = 1500;
   const duration = distance => Math.min(Math.sqrt(Math.abs(distance)) * 1000 / 60, LONGEST_MS);
-  // CSS' ease-in-out, cubic-bezier(.42, 0, .58, 1): for a share of the time, the share of the way.
+  // CSS' cubic-bezier(.4, 0, 0, 1): for a share of the time, the share of the way.
   const ease = share => {
     const bezier = (t, one, two) => 3 * (1 - t) ** 2 * t * one + 3 * (1 - t) * t ** 2 * two + t ** 3;
     let low = 0, high = 1;
     for (let round = 0; round < 40; round++) {
       const middle = (low + high) / 2;
-      if (bezier(middle, 0.42, 0.58) < share) low = middle; else high = middle;
+      if (bezier(middle, 0.4, 0) < share) low = middle; else high = middle;
     }
     return bezier(low, 0, 1);
   };
