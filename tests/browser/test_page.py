@@ -511,6 +511,43 @@ async def test_animations_in_all_shadow_trees_move(tmp_path: Path) -> None:
     assert await told(SHADOWS, expression, tmp_path) == [28, 16, 36]
 
 
+SYMBOL = (
+    "<svg width=0 height=0 style='position: absolute'>"
+    "<symbol id=s><rect class=moves width=10 height=20 /></symbol></svg><svg width=160 height=20>"
+)
+INNER_TREES = {
+    "use": f"{SYMBOL}<use href=#s /></svg>",
+    "late use": f"{SYMBOL}<use id=u /></svg><script>setTimeout(() => u.setAttribute('href', '#s'), 80)</script>",
+    "a form's button": "<style>::file-selector-button { all: unset; display: block; width: 10px; height: 20px;"
+    "background: black; overflow: hidden; animation: go 1s linear infinite }</style>"
+    "<input type=file style='color: white; width: 160px'>",
+    "progress": "<style>progress { all: unset; appearance: none; display: block; width: 100px; height: 20px }"
+    "::-webkit-progress-bar { background: white }::-webkit-progress-value { background: black;"
+    "transition: width 1s linear }</style><progress max=100 value=10 id=p></progress>"
+    "<script>setTimeout(() => { p.value = 100; }, 80)</script>",
+    "details": "<style>summary { display: none }::details-content { content-visibility: visible; display: block;"
+    "width: 10px; height: 20px; background: black; animation: go 1s linear infinite }</style>"
+    "<details><summary></details>",
+}
+
+
+@pytest.mark.parametrize("host", INNER_TREES)
+async def test_what_is_in_trees_of_the_browsers_own_moves(host: str, capture: str, tmp_path: Path) -> None:
+    """The right edge of what is black goes right by 4 px a frame."""
+    style = "body { margin: 0; background: white } .moves { animation: go 1s linear infinite }"
+    style += "@keyframes go { to { transform: translateX(100px) } }"
+    text = f"<!doctype html><style>{style}</style>{INNER_TREES[host]}"
+    begins = 2 if "setTimeout" in text else 0
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        edges = []
+        for frame in range(8):
+            dark = (pixels(await shot(page, frame))[10, :, 1] < 100).nonzero()[0]
+            edges.append(int(dark.max()) + 1 if dark.size else 0)
+    step = 90 / 25 if host == "progress" else 4
+    expected = [10 + step * (frame - begins) for frame in range(begins, 8)]
+    assert edges[begins:] == pytest.approx(expected, abs=1)
+
+
 async def test_a_frame_without_scripts_keeps_nobody_waiting(capture: str, tmp_path: Path) -> None:
     text = "<iframe sandbox srcdoc='<p>x'></iframe>"
     assert await told(text, "performance.now()", tmp_path, capture=capture) == 360

@@ -42,6 +42,15 @@
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
       knownRoots.add(root);
     };
+    // Those of the browser's own, by their hosts: the renderer finds them. Hosts without one are known, too.
+    const HOSTS = 'use, input, textarea, select, progress, meter, details, marquee';
+    const own = new Map();
+    clock.adopt = root => { own.set(root.host, root); };
+    clock.newHosts = () => {
+      const hosts = roots().flatMap(root => [...root.querySelectorAll(HOSTS)]).filter(host => !own.has(host));
+      for (const host of hosts) own.set(host, null);
+      return hosts.length ? hosts : null;
+    };
     let holds = 0;
     const waiters = [];
     const channel = new native.MessageChannel(), post = channel.port2.postMessage.bind(channel.port2, 0);
@@ -195,6 +204,10 @@
         const root = held.deref();
         if (!root) clock.shadowRoots.delete(held);
         else if (root.host.isConnected) shown.push(root);
+      }
+      for (const [host, root] of own) {
+        if (!host.isConnected || !host.ownerDocument.defaultView) own.delete(host);
+        else if (root) shown.push(root);
       }
       return shown;
     };
@@ -450,6 +463,7 @@
     },
     // A frame further towards `ready`, which may wait for a timer.
     lead: () => clock.moveTo(frameTime(++leading), null, () => readiness === 'done'),
+    hosts: () => clock.newHosts(),
     zero() { clock.zero(); },
     join: frame => clock.join(frameTime(frame)),
     settle: () => clock.settle(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 
-from asyncrender.browser import images, scripts, stall
+from asyncrender.browser import images, scripts, stall, trees
 from asyncrender.browser.connection import AddressRefused, CallFailed, Command, DocumentLeft
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
@@ -79,6 +79,7 @@ class Page:
         self._document: str | None = None
         self._refused: str | None = None
         self._foreign: set[int] = set()
+        self._begun: set[str] = set()
         self._bindings: dict[str, Callable[[str], None]] = {}
         self._images: dict[str, str] = {}
         self.look_at_image: Callable[[str, bytes], None] | None = None
@@ -185,6 +186,7 @@ class Page:
             raise (await stall.judge(late, self, self._connection)).at(frame=frame)
         while self._pending:
             await self._requests_end()
+        await trees.hand_over(self.call, CONTROL, begun=self._begun, contexts=self._foreign)
         await self.check()
 
     def go_on(self, ticks: float) -> None:
@@ -252,6 +254,7 @@ class Page:
     async def _still_there(self, order: str) -> bool:
         """Give an order while it loads. False if the document left before it was carried out."""
         with contextlib.suppress(DocumentLeft):
+            await trees.hand_over(self.call, CONTROL, begun=self._begun, contexts=self._foreign)
             await self._tell(order)
             return True
         return False
@@ -297,6 +300,7 @@ class Page:
             "Runtime.consoleAPICalled": self._console,
             "Page.javascriptDialogOpening": self._dialog,
             "Page.frameNavigated": self._navigated,
+            "Animation.animationCreated": lambda event: self._begun.add(event["id"]),
         }
 
     def _bound(self, event: dict[str, Any]) -> None:
