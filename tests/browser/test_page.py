@@ -275,6 +275,20 @@ async def test_the_screen_is_as_large_as_the_film(tmp_path: Path) -> None:
         assert await page.page.evaluate(look) == [1000, 900, 1000, 900, True]
 
 
+async def test_no_mouse_hovers(capture: str, tmp_path: Path) -> None:
+    """What lies in the page's corner would be hovered over, and carousels stand still where they are."""
+    text = """<!doctype html><style>div { position: absolute; inset: 0 }</style><div id="one"></div><script>
+      let mice = 0;
+      for (const name of ['pointerover', 'mouseenter', 'mousemove'])
+        document.addEventListener(name, () => mice++, true);
+      setTimeout(() => one.after(one.cloneNode()), 100);
+      requestAnimationFrame(function f(t) { one.textContent = t; requestAnimationFrame(f); });
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture=capture) as page:
+        told = await answers(page, "[mice, document.querySelectorAll(':hover').length]", frames=8)
+    assert told == [[0, 0]] * 8
+
+
 async def test_the_caret_does_not_blink_by_the_wall_clock(tmp_path: Path) -> None:
     text = """<body style="margin: 0"><input autofocus style="font: 40px monospace; border: 0; outline: 0">
       <script>document.adoptedStyleSheets = [new CSSStyleSheet()];</script>"""

@@ -46,6 +46,7 @@ async def open_page(browser: Browser, options: RenderOptions, *, url: str, serve
     agent = {"userAgent": browser.user_agent, "acceptLanguage": locale}
     await page.call("Emulation.setUserAgentOverride", agent)
     await page.call("Emulation.setFocusEmulationEnabled", {"enabled": True})
+    await page.call("Input.setIgnoreInputEvents", {"ignore": True})  # the mouse that there is not would hover at 0, 0
     features = {"prefers-color-scheme": options.browser.color_scheme, "prefers-reduced-motion": "no-preference"}
     media = [{"name": name, "value": value} for name, value in features.items()]
     await page.call("Emulation.setEmulatedMedia", {"features": media})
