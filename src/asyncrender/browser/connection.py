@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
-from asyncrender.errors import BrowserCrashed, BrowserError
+from asyncrender.errors import BrowserCrashed, BrowserError, shortened
 from asyncrender.process import Pipe, Stranger
 from asyncrender.tasks import open_task_group
 
@@ -44,6 +44,9 @@ REFUSALS: dict[str, type[CallFailed]] = {
     "Cannot navigate to invalid URL": AddressRefused,
 }
 """Chromium's words for what is no fault of the browser."""
+
+WORDS_SHOWN_CHARS = 4000
+"""Of what a page throws, or asks in a dialog: more than any stack, and not all the data that it may have put there."""
 
 
 class Command:
@@ -247,3 +250,11 @@ async def open_connection(
         tasks.start_soon(connection._receive_all)
         yield connection
         tasks.cancel_scope.cancel()
+
+
+def thrown(details: dict[str, Any]) -> str:
+    """What a page threw, by DevTools' Runtime.ExceptionDetails."""
+    exception = details.get("exception", {})
+    described = exception.get("description") or exception.get("value")
+    words = described if described is not None else details.get("text", "an error without words")
+    return shortened(str(words), WORDS_SHOWN_CHARS)

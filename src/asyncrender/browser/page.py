@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from asyncrender.browser import images, scripts, stall, trees
-from asyncrender.browser.connection import AddressRefused, CallFailed, Command, DocumentLeft
+from asyncrender.browser.connection import WORDS_SHOWN_CHARS, AddressRefused, CallFailed, Command, DocumentLeft, thrown
 from asyncrender.browser.launch import Browser
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
 from asyncrender.log import get_logger
@@ -50,9 +50,6 @@ STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationR
 
 URL_SHOWN_CHARS = 200
 """A data: URL in a message would bury it."""
-
-WORDS_SHOWN_CHARS = 4000
-"""Of what a page throws, or asks in a dialog: more than any stack, and not all the data that it may have put there."""
 
 _log = get_logger("asyncrender.page")
 
@@ -130,7 +127,7 @@ class Page:
                 raise
             raise await self._threw(LEFT) from None
         if "exceptionDetails" in reply:
-            raise await self._threw(_stack(reply["exceptionDetails"]))
+            raise await self._threw(thrown(reply["exceptionDetails"]))
         return reply["result"].get("value")
 
     async def load(self) -> None:
@@ -294,7 +291,7 @@ class Page:
             "Network.responseReceived": self._response_begins,
             "Network.loadingFinished": lambda event: self._loaded(event["requestId"]),
             "Network.loadingFailed": self._request_fails,
-            "Runtime.exceptionThrown": lambda event: self._thrown.append(_stack(event["exceptionDetails"])),
+            "Runtime.exceptionThrown": lambda event: self._thrown.append(thrown(event["exceptionDetails"])),
             "Runtime.bindingCalled": self._bound,
             "Runtime.executionContextDestroyed": lambda event: self._foreign.discard(event["executionContextId"]),
             "Runtime.consoleAPICalled": self._console,
@@ -395,10 +392,3 @@ class Page:
             how = f"{event['status']}, {event['errorCode']}"
             why = f"The page {self.label} crashed: its renderer died ({how}), perhaps out of memory."
             self._connection.abandon(self._session, why)
-
-
-def _stack(details: dict[str, Any]) -> str:
-    thrown = details.get("exception", {})
-    described = thrown.get("description") or thrown.get("value")
-    words = described if described is not None else details.get("text", "an error without words")
-    return shortened(str(words), WORDS_SHOWN_CHARS)

@@ -40,9 +40,8 @@ async def _hand_over(call: Call, control: str, hosts: str) -> None:
     for host in listed["result"]:
         if not host["name"].isdecimal():  # its length
             continue
-        node = (await call("DOM.describeNode", {"objectId": host["value"]["objectId"], "depth": 1, "pierce": True}))[
-            "node"
-        ]
+        question = {"objectId": host["value"]["objectId"], "depth": 1, "pierce": True}
+        node = (await call("DOM.describeNode", question))["node"]
         for root in node.get("shadowRoots", []):
             if root["shadowRootType"] == "user-agent":
                 found = await call("DOM.resolveNode", {"backendNodeId": root["backendNodeId"], **GROUP})
