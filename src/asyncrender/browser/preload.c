@@ -2,7 +2,7 @@
 //
 // For each frame that it hands out, Chromium's allocator makes memory for a picture accessible (mprotect), and gives it
 // back when the frame is gone (mmap with PROT_NONE over it). Each time it is new to the process: 2000 page faults at
-// 1080p, a third of all that the compositor does. Here it stays with the process, inaccessible as before, and when it is
+// 1080p, half of all that the compositor does. Here it stays with the process, inaccessible as before, and when it is
 // made accessible again it is filled with zeros, as new memory is. So nobody can tell, but by the time it takes.
 #define _GNU_SOURCE
 #include <errno.h>
