@@ -193,6 +193,68 @@ ended.set()
     assert run(program(fork)) == ""
 
 
+ALLOCATOR = """
+#include <pthread.h>
+#include <sys/mman.h>
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void hold(void) { pthread_mutex_lock(&lock); }
+static void let_go(void) { pthread_mutex_unlock(&lock); }
+__attribute__((constructor)) static void on_load(void) { pthread_atfork(hold, let_go, let_go); }
+int again(void *start, size_t bytes) {
+  hold();
+  mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  const int failed = mprotect(start, bytes, PROT_READ | PROT_WRITE);
+  let_go();
+  return failed;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+def test_an_allocator_that_holds_its_lock_while_it_forks_does_not_hang(tmp_path: Path) -> None:
+    """As Chromium's, which is there before our library is: of 2600 browsers one never came up."""
+    (tmp_path / "allocator.c").write_text(ALLOCATOR)
+    allocator = tmp_path / "allocator.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", allocator, tmp_path / "allocator.c"], check=True)
+    fork = """
+import os
+allocator, whole, ended = ctypes.CDLL(sys.argv[1]), reserve(8 * MB), threading.Event()
+allocator.again.argtypes = ctypes.c_void_p, ctypes.c_size_t
+def work(start):
+    while not ended.is_set():
+        allocator.again(start, 2 * MB)
+threads = [threading.Thread(target=work, args=[whole + 2 * MB * part], daemon=True) for part in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(300):
+    child = os.fork()
+    if not child:
+        os._exit(allocator.again(whole + 4 * MB, 2 * MB) or ctypes.string_at(whole + 4 * MB, 1)[0])
+    assert os.waitpid(child, 0)[1] == 0
+ended.set()
+"""
+    environment = {**os.environ, "LD_PRELOAD": f"{preload.LIBRARY}:{allocator}"}  # the last is the first to be ready
+    subprocess.run(program(fork, allocator), env=environment, check=True, timeout=60)
+
+
+def test_what_was_kept_is_not_seen_in_a_child() -> None:
+    fork = """
+import os
+whole = reserve(4 * MB)
+take(whole, 2 * MB)
+ctypes.memset(whole, 7, 2 * MB)
+give_back(whole, 2 * MB)
+child = os.fork()
+if not child:
+    take(whole, 1 * MB)
+    os._exit(max(ctypes.string_at(whole, 1 * MB)))
+assert os.waitpid(child, 0)[1] == 0
+take(whole, 2 * MB)
+print(max(ctypes.string_at(whole, 2 * MB)))
+"""
+    assert run(program(fork)) == "0\n"
+
+
 ADVISED = """
 memory, size = reserve(int(sys.argv[1])), int(sys.argv[1])
 ctypes.set_errno(5)

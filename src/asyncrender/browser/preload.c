@@ -40,9 +40,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static void acquire(void) { pthread_mutex_lock(&lock); }
 static void release(void) { pthread_mutex_unlock(&lock); }
 
-// A child is born with the lock free, whatever other threads were doing.
-__attribute__((constructor)) static void on_load(void) { pthread_atfork(acquire, release, release); }
-
 static int kernel_mprotect(void *start, size_t bytes, int access) {
   return (int)syscall(SYS_mprotect, start, bytes, access);
 }
@@ -109,6 +106,16 @@ static bool keep(char *start, size_t bytes, int flags) {
   return true;
 }
 
+// A child is born with the lock free and nothing kept, whatever other threads were doing. To hold the lock meanwhile, as
+// is usual, would hang now and then: a thread that waits for it may hold the allocator's, which a fork waits for, too.
+static void on_birth(void) {
+  lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  for (Range *range = ranges; range < ranges + RANGES; range++) forget(range);
+  kept_bytes = 0;
+}
+
+__attribute__((constructor)) static void on_load(void) { pthread_atfork(NULL, NULL, on_birth); }
+
 // From here on: what takes the place of the C library's.
 
 int mprotect(void *address, size_t bytes, int access) {
@@ -117,16 +124,16 @@ int mprotect(void *address, size_t bytes, int access) {
   acquire();
   Range *const range = picture ? kept_at(start, bytes) : NULL;
   if (!range) forget_all_in(start, bytes);
-  const int failed = kernel_mprotect(start, bytes, access);
+  const int failed = kernel_mprotect(start, bytes, access), error = errno;
   if (!failed && range) set_kept(range, false);
-  if (!failed && picture && !range) remember(start, bytes);
+  else if (!failed && picture) remember(start, bytes);
   release();
-  const int error = errno;
-  if (!failed && range) memset(start, 0, bytes);
+  if (failed || !picture) return failed;
+  if (range) memset(start, 0, bytes);
   // Advice: a process in Chromium's sandbox may not give it (EPERM), a kernel may not know it, nothing else changes.
-  if (!failed && picture && !range && bytes >= HUGE_BYTES) madvise(start, bytes, MADV_HUGEPAGE);
+  else if (bytes >= HUGE_BYTES) madvise(start, bytes, MADV_HUGEPAGE);
   errno = error;
-  return failed;
+  return 0;
 }
 
 void *mmap64(void *address, size_t bytes, int access, int flags, int file, off_t offset) {
