@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from asyncrender.browser import wire
-from asyncrender.process import Pipe
+from asyncrender.pipes import Pipe
 
 
 class FakeBrowser:

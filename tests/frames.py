@@ -72,7 +72,7 @@ async def shot(capture: Capture, frame: int) -> bytes:
     """One frame as a PNG, whichever way it was taken."""
     picture = await capture.picture(frame)
     await capture.settle()
-    data = bytes(await picture.read())
+    data = bytes(await picture.read(capture.patience))
     if isinstance(picture, RawPicture):
         width, height = await capture.page.evaluate("[innerWidth, innerHeight]")
         png = io.BytesIO()

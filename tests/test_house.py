@@ -28,6 +28,7 @@ FLOORS = (
     {"browser.workers"},
     {"browser.connection", "browser.preload", "browser.scripts", "files", "scratch"},
     {"process", "threads", "retry", "locks", "tasks", "machine"},
+    {"pipes"},
     {"trace", "forks"},
     {"plan", "progress", "log", "browser.images", "browser.wire", "media.graphs", "media.matroska", "media.packets"},
     {"specs", "formats"},

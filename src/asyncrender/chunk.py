@@ -5,9 +5,9 @@ The only room where the browser meets the media.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from asyncrender import formats
 from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS
-from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError
+from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, located
 from asyncrender.log import get_logger
 from asyncrender.media.decode import open_decoder
 from asyncrender.media.encode import Encoder, open_encoder
@@ -28,7 +28,7 @@ from asyncrender.media.sound import add_sound, find_sound, render_sound
 from asyncrender.media.soundgraph import SoundSource
 from asyncrender.progress import ChunkFinished, Event, FrameWritten
 from asyncrender.specs import RenderChunk, RenderPlan, SoundSegment
-from asyncrender.tasks import open_task_group
+from asyncrender.tasks import open_patience, open_task_group
 from asyncrender.threads import in_thread
 from asyncrender.trace import Lane
 from asyncrender.workspace import Sidecar, Workspace
@@ -80,13 +80,13 @@ async def render_chunks(
     emit_trace = emit if plan.options.trace is not None else None
     browser, encoder = (Lane(f"worker {worker} {part}", emit_trace, time.monotonic) for part in ("browser", "encoder"))
     opened = partial(open_capture, chunks[0].options, plan.composition_url, folder)
-    with _located(chunks[0]):
+    with located(chunk=chunks[0].id):
         async with opened(open_film=open_decoder, lane=browser) as capture:
             work = _Worker(workspace, capture, emit, browser, encoder)
             workspace.spare(_files(work))
             for chunk in chunks:
                 began = time.monotonic()
-                with _located(chunk):
+                with located(chunk=chunk.id):
                     if chunk.options.preroll != "never" and work.position < chunk.start_frame:
                         await _live_through(work, chunk)
                     sidecar = await _render_chunk(work, chunk)
@@ -150,14 +150,16 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
         tasks.start_soon(_encode, work, chunk, receive, encoder)
         async with send:
             last = chunk.start_frame + chunk.frame_count - 1
-            for frame in range(chunk.start_frame, last + 1):
-                with _located(chunk, frame):
+            try:
+                for frame in range(chunk.start_frame, last + 1):
                     picture = await work.capture.picture(frame, more=frame < last)
-                with lane.slice("wait for the encoder", frame=frame):
-                    await _hand_over(picture, send)
-                lane.reading("queue", frames=send.statistics().current_buffer_used)
-            with _located(chunk, frame):
+                    with lane.slice("wait for the encoder", frame=frame):
+                        await _hand_over(picture, send)
+                    lane.reading("queue", frames=send.statistics().current_buffer_used)
                 await work.capture.settle()
+            except AsyncRenderError as error:
+                error.at(chunk=chunk.id, frame=frame)
+                raise
 
 
 async def _hand_over(picture: Picture, send: MemoryObjectSendStream[Picture]) -> None:
@@ -174,22 +176,35 @@ async def _hand_over(picture: Picture, send: MemoryObjectSendStream[Picture]) ->
 async def _encode(
     work: _Worker, chunk: RenderChunk, pictures: MemoryObjectReceiveStream[Picture], encoder: Encoder
 ) -> None:
-    shown, repeats = None, 0
-    async with pictures:
-        async for picture in pictures:
-            frame = chunk.start_frame + encoder.frames
-            with _located(chunk, frame):
-                with work.encoder_lane.slice("wait for the browser", frame=frame):
-                    data = await picture.read()
+    lane, shown, repeats = work.encoder_lane, None, 0
+    async with open_patience() as patience, pictures:
+        try:
+            while (picture := await _next(pictures)) is not None:
+                frame = chunk.start_frame + encoder.frames
+                with lane.slice("wait for the browser", frame=frame):
+                    data = await picture.read(patience)
                 if data is shown and repeats < MOST_REPEATS and encoder.frames < chunk.frame_count - 1:
                     encoder.repeat()
                     repeats += 1
                 else:
-                    with work.encoder_lane.slice("write", frame=frame, bytes=len(data)):
-                        await encoder.write(data)
+                    with lane.slice("write", frame=frame, bytes=len(data)):
+                        await encoder.write(data, patience)
                     picture.check_intact()
                     shown, repeats = data, 0
-            work.emit(FrameWritten(chunk.id, encoder.frames, time.monotonic()))
+                work.emit(FrameWritten(chunk.id, encoder.frames, time.monotonic()))
+        except AsyncRenderError as error:
+            error.at(chunk=chunk.id, frame=frame)
+            raise
+
+
+async def _next(pictures: MemoryObjectReceiveStream[Picture]) -> Picture | None:
+    """None after the last. Others get their turn only if none is there yet."""
+    with contextlib.suppress(anyio.EndOfStream):
+        try:
+            return pictures.receive_nowait()
+        except anyio.WouldBlock:
+            return await pictures.receive()
+    return None
 
 
 async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool:
@@ -214,12 +229,3 @@ async def _sounds(capture: Capture) -> list[SoundSegment]:
     """What the page's elements have sounded like, from the composition's start to the present frame."""
     heard = await capture.page.evaluate(f"{CONTROL}.sounds?.() ?? []")
     return [SoundSegment.model_validate(segment) for segment in heard]
-
-
-@contextmanager
-def _located(chunk: RenderChunk, frame: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except AsyncRenderError as error:
-        error.at(chunk=chunk.id, frame=frame)
-        raise

@@ -27,7 +27,8 @@ AsyncRenderError
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
@@ -243,6 +244,16 @@ class RenderCancelled(AsyncRenderError):
     """The render was cancelled through its job. (A cancelled scope raises the backend's own cancellation instead.)"""
 
     exit_code = 130
+
+
+@contextmanager
+def located(*, frame: int | None = None, chunk: int | None = None) -> Iterator[None]:
+    """Errors out of the block know that it happened there."""
+    try:
+        yield
+    except AsyncRenderError as error:
+        error.at(frame=frame, chunk=chunk)
+        raise
 
 
 def shortened(text: str, most_chars: int) -> str:

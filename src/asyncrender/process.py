@@ -3,7 +3,7 @@
 A child runs in a session of its own, so that its whole family can be signalled at once, and dies with us by Linux'
 parent-death signal, where there is a `setpriv` that knows it. That signal follows the *thread* that spawned, which is
 why the fork happens in the event loop's own thread and not, as in trio, in a worker that ends after a while. One way
-for asyncio, uvloop and trio alike: a pidfd tells the end, and pipes are read and written when they are ready.
+for asyncio, uvloop and trio alike: a pidfd tells the end.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
-import anyio.lowlevel
 
 from asyncrender.errors import MissingTool, ToolFailed, ToolStalled
 from asyncrender.forks import Descriptor
 from asyncrender.log import get_logger
+from asyncrender.pipes import Pipe
 
 if sys.platform == "win32":
     raise ImportError("asyncrender does not run on Windows: it needs POSIX process groups, pipes and locks. Use WSL.")
@@ -44,9 +43,6 @@ REAP_SECONDS = 1.0
 LAST_WORDS_BYTES = 2000
 """How much of a child's standard error an error quotes."""
 
-PIPE_BYTES = 1 << 20
-"""Wished size of a pipe, Linux' limit for ordinary users: fewer wake-ups for pictures of some megabytes."""
-
 ORPHAN_CHECK = '[ "$PPID" = "$0" ] || exit 1; exec "$@"'
 """Run once the signal is set: if we died before that, the child has another parent by now, and shall not begin."""
 
@@ -60,97 +56,6 @@ POLL_SECONDS = 0.02
 """How often a child is looked at where there is no pidfd (macOS, Linux before 5.3), and its orphans anywhere."""
 
 _log = get_logger("asyncrender.process")
-
-
-@dataclass(frozen=True)
-class FilePart:
-    """`size` bytes of an open file, from `at` on. They have to stay as they are until they are sent, and read."""
-
-    fd: int
-    at: int
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __bytes__(self) -> bytes:
-        """Raises EOFError if the file ends before."""
-        data = os.pread(self.fd, self.size, self.at)
-        if len(data) < self.size:
-            raise EOFError(f"of {self.size} bytes only {len(data)} are there")
-        return data
-
-
-class Pipe:
-    """Our end of a child's pipe. `receive` gives nothing at the end; `send` raises BrokenPipeError if nobody reads."""
-
-    def __init__(self, fd: int) -> None:
-        self._end = Descriptor(fd)
-        self._waited = False
-        """The last `receive` gave others their turn, so that the next one need not."""
-        self._room: bytearray | None = None
-        os.set_blocking(fd, False)
-        if sys.platform == "linux":
-            import fcntl
-
-            with contextlib.suppress(OSError):  # the user's pipe quota is used up: the default size does too
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-    async def receive(self) -> memoryview:
-        """What has come, to be used up before the next call: it all comes into the same room.
-
-        New memory for each piece, given back but for the little that was filled, would be a heap that only grows.
-        """
-        if self._room is None:
-            self._room = bytearray(PIPE_BYTES)
-        if not self._waited:
-            await anyio.lowlevel.checkpoint()
-        self._waited = False
-        while True:
-            try:
-                return memoryview(self._room)[: os.readv(self._end.fd, [self._room])]
-            except BlockingIOError:
-                await anyio.wait_readable(self._end.fd)
-                self._waited = True
-
-    async def send(self, data: bytes | memoryview | FilePart) -> None:
-        """A part of a file goes without a copy, where that can be had, if it is so large that it displaces the last.
-
-        Others get their turn only if there is no room: it is the reader whom everybody waits for.
-        """
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if isinstance(data, FilePart):
-            if sys.platform == "linux" and len(data) >= PIPE_BYTES:
-                await self._splice(data)
-                return
-            data = bytes(data)
-        left = memoryview(data)
-        while left := left[self.send_now(left) :]:
-            await anyio.wait_writable(self._end.fd)
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        """How many of the bytes there was room for: they are sent. Raises BrokenPipeError."""
-        try:
-            return os.write(self._end.fd, data)
-        except BlockingIOError:
-            return 0
-
-    async def _splice(self, part: FilePart) -> None:
-        at, end = part.at, part.at + part.size
-        while at < end:
-            try:
-                moved = os.splice(part.fd, self._end.fd, end - at, offset_src=at)
-            except BlockingIOError:
-                await anyio.wait_writable(self._end.fd)
-                continue
-            if not moved:
-                raise EOFError(f"of {part.size} bytes only {at - part.at} are there")
-            at += moved
-
-    def close(self) -> None:
-        if self._end.fd >= 0:
-            anyio.notify_closing(self._end.fd)
-            self._end.close()
 
 
 class Child:

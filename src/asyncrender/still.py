@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -13,7 +13,7 @@ import anyio
 from asyncrender import formats, scratch
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.probe import is_seekable
-from asyncrender.errors import AsyncRenderError, InvalidOption
+from asyncrender.errors import InvalidOption, located
 from asyncrender.files import check_output
 from asyncrender.media import ffmpeg, graphs
 from asyncrender.media.decode import open_decoder
@@ -102,10 +102,10 @@ async def _take(film: RenderOptions, url: str, frame: int, output: Path) -> tupl
     """(PNG, the page's warnings)."""
     async with open_capture(film, url, ROOT, open_film=open_decoder) as capture:
         await _live_through(capture, film, frame)
-        with _located(frame):
+        with located(frame=frame):
             picture = await capture.picture(frame)
             await capture.settle()
-            data = bytes(await picture.read())
+            data = bytes(await picture.read(capture.patience))
         if folder := scene_folder(url, ROOT):
             spare(output, {"the scene": ROOT / url, **{name: folder / name for name in capture.files()}})
         return data, tuple(capture.page.warnings)
@@ -114,7 +114,7 @@ async def _take(film: RenderOptions, url: str, frame: int, output: Path) -> tupl
 async def _live_through(capture: Capture, film: RenderOptions, frame: int) -> None:
     """All frames before; of a page that can be jumped through, the first one."""
     for number in range(frame):
-        with _located(number):
+        with located(frame=number):
             await capture.skip(number, more=True)
         if number == 0 and await _may_jump(capture, film, frame):
             return
@@ -124,15 +124,6 @@ async def _may_jump(capture: Capture, film: RenderOptions, frame: int) -> bool:
     if film.preroll == "auto":
         return frame >= JUMP_FRAMES and await is_seekable(capture)
     return film.preroll == "never"
-
-
-@contextmanager
-def _located(frame: int) -> Iterator[None]:
-    try:
-        yield
-    except AsyncRenderError as error:
-        error.at(frame=frame)
-        raise
 
 
 async def _converted(png: bytes, encoding: Sequence[str], name: str, idle_seconds: float) -> bytes:

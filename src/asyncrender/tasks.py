@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -13,6 +15,9 @@ from asyncrender.errors import single_error
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+LOOK_SECONDS = 0.25
+"""How often a Patience looks after the wait of its task: one may last so much longer than it should."""
 
 
 @asynccontextmanager
@@ -47,3 +52,62 @@ async def both(one: Callable[[], Awaitable[S]], other: Callable[[], Awaitable[T]
         tasks.start_soon(run)
         result = await other()
     return found[0], result
+
+
+class Patience:
+    """Limits for the waits of one task, one after the other; one timer looks after all of them.
+
+    For waits of a few milliseconds, hundreds a second: each with a deadline of anyio's own would cost as much as all
+    else that is done for a frame. Made by `open_patience`.
+    """
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._scope = tasks.cancel_scope
+        self._until = math.inf
+        self._look: Callable[[], None] | None = None
+        self._failure: Exception | None = None
+
+    async def wait(self, awaited: Awaitable[T], seconds: float, *, look: Callable[[], None] | None = None) -> T:
+        """The result of what is awaited. Raises TimeoutError after `seconds`, or what `look` raises, called meanwhile.
+
+        After that its block is cancelled: only under a shield something can still be awaited there.
+        """
+        self._until, self._look = time.monotonic() + seconds, look
+        try:
+            result = await awaited
+        except anyio.get_cancelled_exc_class():
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            self._until = math.inf
+        if self._failure is not None:  # it came at the last moment
+            raise self._failure
+        return result
+
+    async def watch(self) -> None:
+        """Look after the waits."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            if self._until < math.inf:
+                try:
+                    self._check()
+                except Exception as error:
+                    self._failure = error
+                    self._scope.cancel()
+
+    def _check(self) -> None:
+        if self._look is not None:
+            self._look()
+        if time.monotonic() > self._until:
+            raise TimeoutError
+
+
+@asynccontextmanager
+async def open_patience() -> AsyncIterator[Patience]:
+    """A Patience for the task that runs the block."""
+    async with open_task_group() as tasks:
+        patience = Patience(tasks)
+        tasks.start_soon(patience.watch)
+        yield patience
+        tasks.cancel_scope.cancel()

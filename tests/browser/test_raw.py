@@ -26,8 +26,8 @@ from asyncrender.browser.recorder import ON_THEIR_WAY, ROUNDING_SECONDS, SLOTS, 
 from asyncrender.chunk import MOST_REPEATS
 from asyncrender.errors import CaptureUnavailable, InvalidOption
 from asyncrender.machine import memory_of_all
+from asyncrender.pipes import FilePart
 from asyncrender.plan import complete, scene_url
-from asyncrender.process import FilePart
 from asyncrender.resolve import _unfit_for_raw
 from disks import small_disk
 from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small

@@ -17,6 +17,7 @@ from asyncrender import formats
 from asyncrender.media.encode import open_encoder
 from asyncrender.plan import make_plan
 from asyncrender.specs import RenderOptions, RenderPlan
+from asyncrender.tasks import open_patience
 
 SIZE = (64, 64)
 
@@ -48,9 +49,12 @@ async def encode_chunks(plan: RenderPlan, folder: Path, picture: Callable[[int],
     (folder / plan.work_folder).mkdir(parents=True)
     muxer = formats.video_codec(plan.options.video.codec).chunk_muxer
     for chunk in plan.chunks:
-        async with open_encoder(chunk.options, folder / chunk.output_file, muxer=muxer) as encoder:
+        async with (
+            open_encoder(chunk.options, folder / chunk.output_file, muxer=muxer) as encoder,
+            open_patience() as patience,
+        ):
             for frame in range(chunk.start_frame, chunk.start_frame + chunk.frame_count):
-                await encoder.write(picture(frame))
+                await encoder.write(picture(frame), patience)
             await encoder.finish()
 
 

@@ -16,6 +16,7 @@ from asyncrender.errors import DiskFull, ToolFailed, ToolStalled
 from asyncrender.media.encode import Encoder, open_encoder
 from asyncrender.media.probe import frame_times, probe
 from asyncrender.specs import RenderOptions, Timeouts, VideoOptions
+from asyncrender.tasks import Patience, open_patience
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +38,9 @@ def options(name: str = "out.mp4", **more: Any) -> RenderOptions:
 
 async def encode(output: Path, chunk: RenderOptions, pictures: list[bytes]) -> Path:
     muxer = formats.video_codec(chunk.video.codec).chunk_muxer
-    async with open_encoder(chunk, output, muxer=muxer) as encoder:
+    async with open_encoder(chunk, output, muxer=muxer) as encoder, open_patience() as patience:
         for picture in pictures:
-            await encoder.write(picture)
+            await encoder.write(picture, patience)
         await encoder.finish()
     assert encoder.frames == len(pictures)
     return output
@@ -51,9 +52,9 @@ def numbered_raw(frame: int) -> bytes:
     return bytes([16 + round(16 * frame * 219 / 255)]) * pixels + bytes([128]) * (pixels // 2)
 
 
-async def write_forever(encoder: Encoder, picture: bytes) -> None:
+async def write_forever(encoder: Encoder, picture: bytes, patience: Patience) -> None:
     while True:
-        await encoder.write(picture)
+        await encoder.write(picture, patience)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +144,12 @@ async def test_what_is_repeated_is_encoded_as_if_it_had_been_sent(
     chunk = options(capture=capture, fps=fps, frame_count=len(shown))
     made = {"beginframe": numbered, "raw": numbered_raw}[capture]
     sent = await encode(tmp_path / "sent.part", chunk, [made(int(number)) for number in shown])
-    async with open_encoder(chunk, tmp_path / "repeated.part", muxer="mov") as encoder:
+    async with open_encoder(chunk, tmp_path / "repeated.part", muxer="mov") as encoder, open_patience() as patience:
         for frame, number in enumerate(shown):
             if frame and number == shown[frame - 1] and frame < len(shown) - 1:
                 encoder.repeat()
             else:
-                await encoder.write(made(int(number)))
+                await encoder.write(made(int(number)), patience)
         await encoder.finish()
     assert encoder.frames == len(shown)
     assert (tmp_path / "repeated.part").read_bytes() == sent.read_bytes()
@@ -156,11 +157,11 @@ async def test_what_is_repeated_is_encoded_as_if_it_had_been_sent(
 
 
 async def test_a_killed_ffmpeg_is_reported_not_the_broken_pipe(tmp_path: Path) -> None:
-    async with open_encoder(options(), tmp_path / "chunk.part", muxer="mov") as encoder:
-        await encoder.write(numbered(0))
+    async with open_encoder(options(), tmp_path / "chunk.part", muxer="mov") as encoder, open_patience() as patience:
+        await encoder.write(numbered(0), patience)
         os.kill(encoder.pid, signal.SIGKILL)
         with pytest.raises(ToolFailed, match="killed by signal 9") as caught:
-            await write_forever(encoder, numbered(1))
+            await write_forever(encoder, numbered(1), patience)
     assert caught.value.returncode == -signal.SIGKILL
 
 
@@ -183,14 +184,14 @@ async def test_a_full_disk_is_called_so() -> None:
 
 async def test_a_hanging_ffmpeg_is_named_with_its_deadline(tmp_path: Path) -> None:
     hurried = options(timeouts=Timeouts(encode=0.3))
-    async with open_encoder(hurried, tmp_path / "chunk.part", muxer="mov") as encoder:
+    async with open_encoder(hurried, tmp_path / "chunk.part", muxer="mov") as encoder, open_patience() as patience:
         os.kill(encoder.pid, signal.SIGSTOP)
         with pytest.raises(ToolStalled, match=r"timeouts\.encode"):
-            await write_forever(encoder, bytes(1 << 20))
+            await write_forever(encoder, bytes(1 << 20), patience)
 
 
 async def test_leaving_early_ends_ffmpeg(tmp_path: Path) -> None:
-    async with open_encoder(options(), tmp_path / "chunk.part", muxer="mov") as encoder:
-        await encoder.write(numbered(0))
+    async with open_encoder(options(), tmp_path / "chunk.part", muxer="mov") as encoder, open_patience() as patience:
+        await encoder.write(numbered(0), patience)
     with pytest.raises(ProcessLookupError):
         os.kill(encoder.pid, 0)

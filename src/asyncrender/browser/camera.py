@@ -18,6 +18,7 @@ from asyncrender.browser import images
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.browser.recorder import RawPicture, Recorder
 from asyncrender.errors import BrowserStalled
+from asyncrender.tasks import Patience
 
 PNG = {"format": "png", "optimizeForSpeed": True}
 
@@ -68,8 +69,8 @@ class PngPicture:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    async def read(self) -> bytes:
-        """The PNG."""
+    async def read(self, patience: Patience) -> bytes:
+        """The PNG, which is there already."""
         return self.data
 
     def check_intact(self) -> None:

@@ -21,6 +21,7 @@ from asyncrender.errors import BrowserStalled, InvalidOption
 from asyncrender.files import Stamp
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
+from asyncrender.tasks import Patience, open_patience
 from asyncrender.trace import Lane
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Capture:
         camera: Camera,
         frame_seconds: float,
         *,
+        patience: Patience,
         films: Films | None,
         server: SceneServer | None,
         lane: Lane,
@@ -51,6 +53,8 @@ class Capture:
     ) -> None:
         self.version = version
         """The browser's product, such as "HeadlessChrome/156.0.8078.79"."""
+        self.patience = patience
+        """Of the task that has opened it, which is the one that asks for frames."""
         self.page, self._camera, self._frame_seconds = page, camera, frame_seconds
         self._films, self._server, self._lane = films, server, lane
 
@@ -85,7 +89,7 @@ class Capture:
     async def _move_to(self, frame: int) -> None:
         if self._camera.images_move:
             await self._timed(frame, self._camera.draw(frame))
-        await self.page.advance(frame)
+        await self.page.advance(frame, self.patience)
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""
@@ -93,10 +97,13 @@ class Capture:
 
     async def _timed(self, frame: int, drawing: Awaitable[T]) -> T:
         try:
-            drawn = await _drawn(drawing, self.page, self._frame_seconds, "timeouts.frame")
+            drawn = await self.patience.wait(drawing, self._frame_seconds)
+        except TimeoutError:
+            raise _stalled(self.page, self._frame_seconds, "timeouts.frame").at(frame=frame) from None
         except BrowserStalled as error:
             error.at(frame=frame)
             raise
+        self.page.check_browser()  # what is drawn after a part of it was replaced may be something else
         await self.page.check()
         return drawn
 
@@ -104,7 +111,11 @@ class Capture:
 async def _drawn(drawing: Awaitable[T], page: Page, seconds: float, deadline: str) -> T:
     with anyio.move_on_after(seconds):
         return await drawing
-    raise BrowserStalled(f"The browser did not draw {page.label} within {seconds:g} s ({deadline}).")
+    raise _stalled(page, seconds, deadline)
+
+
+def _stalled(page: Page, seconds: float, deadline: str) -> BrowserStalled:
+    return BrowserStalled(f"The browser did not draw {page.label} within {seconds:g} s ({deadline}).")
 
 
 async def _tab(browser: Browser, options: RenderOptions, address: str, server: SceneServer | None) -> Page:
@@ -178,7 +189,9 @@ async def open_capture(
         with lane.slice("first picture"):
             await _drawn(_first(camera), page, FIRST_PICTURE_SECONDS, "of its first picture")
         seconds = options.timeouts.frame
-        yield Capture(page, camera, seconds, films=films, server=server, lane=lane, version=browser.version)
+        patience = await stack.enter_async_context(open_patience())
+        version = browser.version
+        yield Capture(page, camera, seconds, patience=patience, films=films, server=server, lane=lane, version=version)
 
 
 async def _first(camera: Camera) -> None:

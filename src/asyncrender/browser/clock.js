@@ -408,7 +408,7 @@
   // A frame is out of the page's hands once the browser's own animation frame is over, which bears the time of the
   // compositor's tick: what the page does then is none of it. Ticks are in ms since the page began, and for the renderer
   // since the machine did: `offset` between. An animation frame may also come of an old tick, so it is the time that counts.
-  const drawing = {tick: NaN, offset: NaN, rounds: 0, passed() {}, proceed() {}};
+  const drawing = {tick: NaN, offset: NaN, rounds: 0, held: false, passed() {}, proceed() {}};
   const ROUNDS = 3;  // animation frames that nobody has asked about, before no more are wanted: they are work
   const timeline = document && new DocumentTimeline();  // the document's own stands still
   // Two turns: what the animation frame had done after it, such as the calls of IntersectionObservers, comes before.
@@ -427,9 +427,10 @@
   // transition, which begins when the compositor has its pictures.
   const drawn = ticks => new Promise(resolve => {
     const over = () => drawing.tick + drawing.offset > ticks - 1;
-    drawing.proceed = resolve;
+    drawing.held = true;
+    drawing.proceed = () => { drawing.held = false; resolve(); };
     const waits = () => clock.surfaces || clock.transitions || clock.media?.states.length;
-    drawing.passed = () => { if (!waits() && over()) resolve(); };
+    drawing.passed = () => { if (!waits() && over()) drawing.proceed(); };
     watchTicks();
     drawing.passed();
   });
@@ -493,7 +494,11 @@
       await drawn(ticks);
       return control.moveOn(frame);
     },
-    proceed() { clock.turn().then(drawing.proceed); },
+    // Whether it was waited for.
+    proceed() {
+      clock.turn().then(drawing.proceed);
+      return drawing.held;
+    },
   };
   Object.defineProperty(window, key, {value: control});
 }

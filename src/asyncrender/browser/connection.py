@@ -16,7 +16,8 @@ from anyio.abc import TaskGroup
 
 from asyncrender.browser import wire
 from asyncrender.errors import BrowserCrashed, BrowserError, shortened
-from asyncrender.process import Pipe, Stranger
+from asyncrender.pipes import Pipe
+from asyncrender.process import Stranger
 from asyncrender.tasks import open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
@@ -54,24 +55,27 @@ class Command:
 
     def __init__(self, connection: Connection, number: int, method: str, session: str | None) -> None:
         self._connection, self._number, self._method, self.session = connection, number, method, session
-        self._over = anyio.Event()
+        self.over = False
+        """Whether its result, or that there will be none, is known."""
+        self._end = anyio.Event()
         self._reply: wire.Message | None = None
 
-    @property
-    def over(self) -> bool:
-        """Whether its result, or that there will be none, is known."""
-        return self._over.is_set()
+    async def over_within(self, seconds: float) -> bool:
+        """Whether that is so after these seconds at the latest."""
+        with anyio.move_on_after(seconds):
+            await self._end.wait()
+        return self.over
 
     def end(self, reply: wire.Message | None = None) -> None:
         """Hand over Chromium's reply; without one the command has failed."""
-        self._reply = reply
-        self._over.set()
+        self._reply, self.over = reply, True
+        self._end.set()
 
     async def result(self) -> dict[str, Any]:
         """Wait for the result. Raises CallFailed if Chromium refused, BrowserCrashed if it went away."""
         try:
             if not self.over:  # to wait for what is there already would give all others their turn
-                await self._over.wait()
+                await self._end.wait()
         finally:
             self._connection.forget(self._number)
         if self._reply is None:
@@ -122,7 +126,8 @@ class Connection:
         """Send a command, without waiting: what the pipe has no room for follows. Raises BrowserCrashed."""
         if session in self._abandoned:
             raise self.crash(method, session)
-        self.check(method)
+        if self._closed or self.broken:
+            raise self.crash(method)
         self._next_id += 1
         message: dict[str, Any] = {"id": self._next_id, "method": method, "params": params or {}}
         if session is not None:
@@ -218,10 +223,13 @@ class Connection:
 
     async def _receive_all(self) -> None:
         decoder = wire.Decoder()
+
+        def take(data: memoryview) -> None:
+            for message in decoder.feed(data):
+                self._dispatch(message)
+
         try:
-            while data := await self._from.receive():
-                for message in decoder.feed(data):
-                    self._dispatch(message)
+            await self._from.receive_all(take)
             self.gone = True
         finally:
             self._closed = True

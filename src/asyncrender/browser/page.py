@@ -20,6 +20,7 @@ from asyncrender.browser.launch import Browser
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
+from asyncrender.tasks import Patience
 
 CONTROL = "__asyncrender__"
 """The renderer's own name in the page, beside the public `window.asyncrender`."""
@@ -29,6 +30,9 @@ ANNOUNCE = "__asyncrender_announce__"
 
 POLL_SECONDS = 0.01
 """How often a page that is not ready is asked again."""
+
+FOLLOW_SECONDS = 0.02
+"""So long a page that is drawn may work at its next frame before it is told to begin, which most have done."""
 
 DEATH_SECONDS = 0.1
 """Between a process closing its sockets and its end being known: one to two milliseconds, if it has a processor."""
@@ -73,6 +77,8 @@ class Page:
         self._thrown: list[str] = []
         self._frame: int | None = None
         self._ahead: Command | None = None
+        self._held = False
+        """What moves ahead has waited for our word the last time; most pages begin by themselves, and work."""
         self._document: str | None = None
         self._refused: str | None = None
         self._foreign: set[int] = set()
@@ -169,18 +175,18 @@ class Page:
             return
         raise self._not_ready(waiting, timeouts.ready, "timeouts.ready")
 
-    async def advance(self, frame: int) -> None:
+    async def advance(self, frame: int, patience: Patience) -> None:
         """Move the page to a frame: timers, `seek`, animation-frame callbacks, then all requests they began.
 
         Raises PageThrew, PageStalled, PageNotReady (a request without an end).
         """
         self._frame = frame
         seconds = self._options.timeouts.frame
-        with anyio.move_on_after(seconds) as limit:
-            self.surfaces_in_picture = await self._move(frame)
-        if limit.cancelled_caught:
+        try:
+            self.surfaces_in_picture = await patience.wait(self._move(frame), seconds)
+        except TimeoutError:
             late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
-            raise (await stall.judge(late, self, self._connection)).at(frame=frame)
+            raise (await stall.judge(late, self, self._connection)).at(frame=frame) from None
         while self._pending:
             await self._requests_end()
         await trees.hand_over(self.call, CONTROL, begun=self._begun, contexts=self._foreign)
@@ -201,8 +207,8 @@ class Page:
         self._ahead = None
         if ahead is None:
             return await self._tell(order)
-        if not ahead.over:
-            await self.evaluate(f"{CONTROL}.proceed()")
+        if not ahead.over and (self._held or not await ahead.over_within(FOLLOW_SECONDS)):
+            self._held = await self.evaluate(f"{CONTROL}.proceed()")
         return await self._tell_others(order, said=await self._value(ahead))
 
     async def check(self) -> None:

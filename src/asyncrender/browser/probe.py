@@ -138,7 +138,7 @@ async def _probe_raw(options: BrowserOptions, launch_seconds: float) -> str:
             pictures = [await capture.picture(frame) for frame in range(PROBE_FRAMES)]
             await capture.settle()
             for picture, color in zip(pictures, PROBE_COLORS, strict=False):
-                found, wanted = _center(bytes(await picture.read())), planes_of(*color)
+                found, wanted = _center(bytes(await picture.read(capture.patience))), planes_of(*color)
                 if any(abs(one - other) > PLANE_TOLERANCE for one, other in zip(found, wanted, strict=True)):
                     raise CaptureUnavailable(f"a raw frame of rgb{color} had the planes {found} instead of {wanted}")
             if pictures[-1] is not pictures[-2]:

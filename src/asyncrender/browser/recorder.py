@@ -26,8 +26,9 @@ from asyncrender.browser import images, scripts
 from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
-from asyncrender.process import FilePart
+from asyncrender.pipes import FilePart
 from asyncrender.specs import RenderOptions
+from asyncrender.tasks import Patience
 
 WRITTEN = "__asyncrender_written__"
 """A binding by which the page says that a frame lies in the file; gone before the page's first script."""
@@ -50,9 +51,6 @@ ARRIVAL_SECONDS = 0.1
 ROUNDING_SECONDS = 0.0001
 """Of the times that Chromium gives. Between two frames there is more."""
 
-LOOK_SECONDS = 0.25
-"""How often, while a frame is awaited, it is looked whether the browser still lives."""
-
 
 @dataclass(frozen=True)
 class Written:
@@ -72,17 +70,16 @@ class RawPicture:
         self.asked = time.monotonic()
         self.there = anyio.Event()
 
-    async def read(self) -> FilePart:
+    async def read(self, patience: Patience) -> FilePart:
         """Where the bytes are, once they are there. Raises BrowserCrashed, BrowserStalled, CaptureUnavailable."""
-        until = anyio.current_time() + self._recorder.seconds
-        while self._frame is None:
-            with anyio.move_on_after(LOOK_SECONDS):
-                await self.there.wait()
-            if self._frame is None:
-                self._recorder.check()
-                if anyio.current_time() > until:
-                    late = f"within {self._recorder.seconds:g} s (timeouts.frame)"
-                    raise BrowserStalled(f"The browser drew a frame and did not hand it out {late}.")
+        if self._frame is None:
+            seconds = self._recorder.seconds
+            try:
+                await patience.wait(self.there.wait(), seconds, look=self._recorder.check)
+            except TimeoutError:
+                late = f"within {seconds:g} s (timeouts.frame)"
+                raise BrowserStalled(f"The browser drew a frame and did not hand it out {late}.") from None
+            assert self._frame is not None
         return self._frame.part
 
     def check_intact(self) -> None:
@@ -108,16 +105,13 @@ class Recorder:
         self._page, self._profile, self.mark = page, profile, mark
         self.seconds = options.timeouts.frame
         self._file = -1
+        self.on = False
         self._awaited: deque[RawPicture] = deque()
         self._latest: Written | None = None
         self.count = 0
         """Of the frames that were written so far."""
         self._fault: str | None = None
         self._in_sight = True
-
-    @property
-    def on(self) -> bool:
-        return self._file >= 0
 
     async def begin(self, draw: Callable[[], Awaitable[object]]) -> None:
         """Begin to record, which takes some drawings: `draw` has the browser draw. Raises CaptureUnavailable."""
@@ -129,7 +123,7 @@ class Recorder:
                 await anyio.sleep(POLL_SECONDS)
         if state != "on":
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {state}")
-        self._file = self._open()
+        self._file, self.on = self._open(), True
 
     async def move(self, *, in_sight: bool) -> None:
         """Let the tab stand in its window or beside it, where it is drawn once a frame, not twice.
@@ -197,7 +191,7 @@ class Recorder:
     def close(self) -> None:
         if self.on:
             os.close(self._file)
-            self._file = -1
+            self._file, self.on = -1, False
 
     def _open(self) -> int:
         for path in self._profile.glob("**/File System/**/*"):

@@ -22,15 +22,18 @@ class Asked(Protocol):
 
 
 async def judge(late: str, page: Asked, connection: Connection) -> AsyncRenderError:
-    """`late` begins the error's sentence: "scene.html did not finish its scripts within 5 s"."""
-    with anyio.move_on_after(LAST_QUESTION_SECONDS):
+    """`late` begins the error's sentence: "scene.html did not finish its scripts within 5 s".
+
+    It takes two seconds at the most, also if it is cancelled: what it is asked for may have ended its surroundings.
+    """
+    with anyio.move_on_after(LAST_QUESTION_SECONDS, shield=True):
         await page.evaluate("0")
         with anyio.move_on_after(LAST_QUESTION_SECONDS / 2) as network:
             await page.call("Network.getCookies")  # the network process has them
         if not network.cancelled_caught:
             return PageStalled(f"{late}; a promise that is never kept?")
         return BrowserStalled(f"{late}: its browser's network process hangs.")
-    with anyio.move_on_after(LAST_QUESTION_SECONDS):
+    with anyio.move_on_after(LAST_QUESTION_SECONDS, shield=True):
         before = await _renderer_seconds(connection)
         await anyio.sleep(LAST_QUESTION_SECONDS / 2)
         if await _renderer_seconds(connection) - before > LAST_QUESTION_SECONDS / 20:

@@ -7,6 +7,7 @@ as pictures, are byte strings under tag 22: no base64. Source: chromium/third_pa
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -32,7 +33,7 @@ class Decoder:
         self._buffer += data
         messages = []
         while (end := self._end_of_first()) is not None:
-            messages.append(_load(bytes(self._buffer[:end])))
+            messages.append(_with_texts(_load(bytes(self._buffer[_HEADER_BYTES:end]))))
             del self._buffer[:end]
         return messages
 
@@ -48,12 +49,20 @@ class Decoder:
 def encode(value: object) -> bytes:
     """A message, or a value within one, in Chromium's dialect."""
     if isinstance(value, dict):
-        return _envelope(_MAP + b"".join(cbor2.dumps(key) + encode(item) for key, item in value.items()) + _STOP)
+        parts = [_MAP]
+        for key, item in value.items():
+            parts += _name(key), encode(item)
+        return _envelope(b"".join(parts) + _STOP)
     if isinstance(value, list | tuple):
         return _envelope(_ARRAY + b"".join(map(encode, value)) + _STOP)
     if isinstance(value, str):  # a lone surrogate cannot be UTF-8; Chromium would close the pipe
         return cbor2.dumps(value.encode("utf-8", "replace").decode())
     return cbor2.dumps(cbor2.CBORTag(_BINARY_TAG, value) if isinstance(value, bytes) else value)
+
+
+@functools.lru_cache(maxsize=256)
+def _name(key: str) -> bytes:
+    return cbor2.dumps(key)
 
 
 def _envelope(body: bytes) -> bytes:
@@ -70,7 +79,7 @@ class _Binary(bytes):
 
 def _unwrap(tag: cbor2.CBORTag, immutable: bool = False) -> Any:
     if tag.tag == _ENVELOPE_TAG:
-        return _with_texts(cbor2.loads(tag.value, tag_hook=_unwrap))
+        return _with_texts(_load(tag.value))
     return _Binary(tag.value) if tag.tag == _BINARY_TAG else tag.value
 
 

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-
-from asyncrender import process
+from asyncrender import pipes, process
 from asyncrender.media import codecs, ffmpeg, graphs, matroska
 from asyncrender.specs import RenderOptions
+from asyncrender.tasks import Patience
 
 DEADLINE = "timeouts.encode"
 
@@ -30,21 +29,18 @@ class Encoder:
     def pid(self) -> int:
         return self._child.pid
 
-    async def write(self, picture: bytes | memoryview | process.FilePart) -> None:
+    async def write(self, picture: bytes | memoryview | pipes.FilePart, patience: Patience) -> None:
         """Hand over the next frame, as `capture` gives it; returns when ffmpeg has taken it in.
 
         The last frame of all has to be written, not repeated. Raises ToolStalled after `timeouts.encode`, ToolFailed or
         DiskFull with ffmpeg's last words if it has died.
         """
-        with anyio.move_on_after(self._idle_seconds) as waiting:
-            try:
-                head = b"" if self.frames else self._head
-                await self._child.stdin.send(head + matroska.before(self.frames, self._fps, len(picture)))
-                await self._child.stdin.send(picture)
-            except BrokenPipeError:
-                await self._died()
-        if waiting.cancelled_caught:
-            raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE)
+        try:
+            await patience.wait(self._send(picture), self._idle_seconds)
+        except TimeoutError:
+            raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE) from None
+        except BrokenPipeError:
+            await self._died()
         self.frames += 1
 
     def repeat(self) -> None:
@@ -55,6 +51,10 @@ class Encoder:
         """No further frames: wait until the chunk is written. Raises as `write` does."""
         self._child.stdin.close()
         await ffmpeg.check_exit(self._child, doing=self._doing, idle_seconds=self._idle_seconds, deadline=DEADLINE)
+
+    async def _send(self, picture: bytes | memoryview | pipes.FilePart) -> None:
+        head = b"" if self.frames else self._head
+        await self._child.stdin.send(head + matroska.before(self.frames, self._fps, len(picture)), picture)
 
     async def _died(self) -> None:
         """The pipe only broke because of something else: say that."""

@@ -67,7 +67,8 @@ def before(frame: int, fps: Fraction, picture_bytes: int) -> bytes:
 
 
 def _time(frame: int, fps: Fraction) -> int:
-    return round(frame * TICKS_PER_SECOND / fps)
+    numerator, denominator = fps.as_integer_ratio()
+    return (2 * frame * TICKS_PER_SECOND * denominator + numerator) // (2 * numerator)
 
 
 def _bitmap_header(size: tuple[int, int], codec: bytes) -> bytes:
