@@ -525,6 +525,57 @@ async def test_animations_in_all_shadow_trees_move(tmp_path: Path) -> None:
     assert await told(SHADOWS, expression, tmp_path) == [28, 16, 36]
 
 
+MANY = """<!doctype html><style>b { animation: go 1s infinite } @keyframes go { to { rotate: 1turn } }</style><script>
+  for (let n = 0; n < 50; n++) document.write('<b>b</b>');
+  const native = Document.prototype.getAnimations;
+  let looks = 0;
+  Document.prototype.getAnimations = function () { looks++; return native.call(this); };
+</script>"""
+
+
+async def test_what_moves_by_itself_is_looked_for_once_a_frame_and_not_told_of(tmp_path: Path) -> None:
+    """Each look, and each word of Chromium's about one of them, costs: some pages have hundreds."""
+    told_of: list[dict[str, Any]] = []
+    async with opened(ar.Html(MANY), tmp_path) as page:
+        page.page.listen("Animation.animationUpdated", told_of.append)
+        for frame in range(3):
+            await page.skip(frame)
+        before = await page.page.evaluate("looks")
+        told_of.clear()
+        for frame in range(3, 33):
+            await page.skip(frame)
+        assert await page.page.evaluate("looks") == before + 30
+    assert not told_of
+
+
+BEGUN = {
+    "in a frame": "requestAnimationFrame(function step() { if (++k === 3) go(); requestAnimationFrame(step); })",
+    "on the way": "setTimeout(go, 120)",
+    "by what is drawn": "new IntersectionObserver(([seen]) => { if (seen.isIntersecting) go(); }).observe(late);"
+    "setTimeout(() => scrollTo({top: 3000, behavior: 'instant'}), 90)",
+    "by an animation": "first.onfinish = go",
+}
+
+
+@pytest.mark.parametrize("how", BEGUN)
+async def test_an_animation_begins_at_the_frame_at_which_the_page_begins_it(how: str, tmp_path: Path) -> None:
+    text = f"""<!doctype html><div style="height: 3000px"></div><b id=late>b</b><script>
+      const first = document.body.animate([{{opacity: 1}}, {{opacity: 0.5}}], 100);
+      let k = 0, at = null, moved;
+      const go = () => {{
+        at = performance.now();
+        moved = late.animate([{{opacity: 1}}, {{opacity: 0.5}}], 1e5);
+      }};
+      {BEGUN[how]};
+    </script>"""
+    async with opened(ar.Html(text), tmp_path, capture="beginframe") as page:
+        for frame in range(12):
+            await page.skip(frame)
+        at, time = await page.page.evaluate("[at, moved.currentTime]")
+    assert at in (80, 120, 160)
+    assert time == pytest.approx(11 * 40 - at)
+
+
 SYMBOL = (
     "<svg width=0 height=0 style='position: absolute'>"
     "<symbol id=s><rect class=moves width=10 height=20 /></symbol></svg><svg width=160 height=20>"

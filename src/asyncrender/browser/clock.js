@@ -97,8 +97,10 @@
     clock.alive = entry => {
       try { return !entry.window.closed && entry.window.document === entry.document; } catch { return false; }
     };
+    let calls = 0;
     const call = (entry, ...args) => {
       if (!clock.alive(entry)) return;
+      calls++;
       try { Reflect.apply(entry.callback, entry.window, args); } catch (error) { entry.report(error); }
     };
 
@@ -234,8 +236,8 @@
       return Math.abs(passed - whole) < EPSILON ? whole : passed;
     };
     const timeOf = animation => Number(native.animationTime.call(animation) ?? 0);
-    const anchor = (animation, time) => {
-      const found = {time, at: clock.now, rate: animation.playbackRate, set: time, look: looks};
+    const anchor = (animation, time, at = clock.now) => {
+      const found = {time, at, rate: animation.playbackRate, set: time, look: looks};
       anchors.set(animation, found);
       return found;
     };
@@ -244,14 +246,15 @@
     const carryOn = (found, animation, time) => {
       const passed = found.time + since(found.at) * found.rate, due = found.rate < 0 ? notOver(animation, passed) : passed;
       if (due !== time) putAt(animation, due);
-      found.set = Number(native.animationTime.call(animation) ?? due);
+      found.set = due === time ? time : Number(native.animationTime.call(animation) ?? due);
     };
-    const pin = () => {
+    // A look costs: Chromium sorts all animations by where their elements are in the document. What is new began `at`.
+    const pin = (at = clock.now) => {
       looks++;
       for (const animation of animations()) {
         const time = timeOf(animation);
         let found = anchors.get(animation);
-        if (found?.look !== looks - 1 || !goesOn(found, animation, time)) found = anchor(animation, time);
+        if (found?.look !== looks - 1 || !goesOn(found, animation, time)) found = anchor(animation, time, at);
         found.look = looks;
         carryOn(found, animation, time);
       }
@@ -317,12 +320,15 @@
       advancing = true;
       try {
         await drawingIsOver();
-        pin();
+        // What the page does on the way may begin animations, which are no older than that.
+        const before = clock.now, acts = seek || firstDue(time) !== null;
+        if (acts) pin();
         await runTimers(time, enough);
         if (enough?.()) return;
         clock.now = time;
         if (seek) await carryOut(seek, time);
-        pin();
+        pin(acts ? time : before);
+        const known = calls + clock.tasks, alone = !clock.workers.size && !clock.media?.states.length;
         for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
         for (const worker of clock.workers) worker.move(time);
@@ -330,7 +336,7 @@
         await runFrameCallbacks();
         await runIdleCallbacks();
         await runTimers(time);
-        pin();
+        if (!alone || calls + clock.tasks !== known) pin();
         pinSmil(false);
         await clock.media?.finish();
         // Layout is what asks for fonts and pictures: now, so that they can be waited for before the frame is drawn.
@@ -464,7 +470,6 @@
     },
     // A frame further towards `ready`, which may wait for a timer.
     lead: () => clock.moveTo(frameTime(++leading), null, () => readiness === 'done'),
-    hosts: () => clock.newHosts(),
     zero() { clock.zero(); },
     join: frame => clock.join(frameTime(frame)),
     settle: () => clock.settle(),

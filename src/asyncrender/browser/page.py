@@ -14,9 +14,10 @@ from typing import Any
 
 import anyio
 
-from asyncrender.browser import images, scripts, stall, trees
+from asyncrender.browser import images, scripts, stall
 from asyncrender.browser.connection import WORDS_SHOWN_CHARS, AddressRefused, CallFailed, Command, DocumentLeft, thrown
 from asyncrender.browser.launch import Browser
+from asyncrender.browser.trees import OwnTrees
 from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
@@ -82,7 +83,7 @@ class Page:
         self._document: str | None = None
         self._refused: str | None = None
         self._foreign: set[int] = set()
-        self._begun: set[str] = set()
+        self._trees = OwnTrees(self._connection, session, CONTROL)
         self._bindings: dict[str, Callable[[str], None]] = {}
         self._images: dict[str, str] = {}
         self.look_at_image: Callable[[str, bytes], None] | None = None
@@ -189,7 +190,7 @@ class Page:
             raise (await stall.judge(late, self, self._connection)).at(frame=frame) from None
         while self._pending:
             await self._requests_end()
-        await trees.hand_over(self.call, CONTROL, begun=self._begun, contexts=self._foreign)
+        await self._trees.hand_over(self._foreign)
         await self.check()
 
     def go_on(self, ticks: float) -> None:
@@ -257,7 +258,7 @@ class Page:
     async def _still_there(self, order: str) -> bool:
         """Give an order while it loads. False if the document left before it was carried out."""
         with contextlib.suppress(DocumentLeft):
-            await trees.hand_over(self.call, CONTROL, begun=self._begun, contexts=self._foreign)
+            await self._trees.hand_over(self._foreign)
             await self._tell(order)
             return True
         return False
@@ -303,7 +304,6 @@ class Page:
             "Runtime.consoleAPICalled": self._console,
             "Page.javascriptDialogOpening": self._dialog,
             "Page.frameNavigated": self._navigated,
-            "Animation.animationCreated": lambda event: self._begun.add(event["id"]),
         }
 
     def _bound(self, event: dict[str, Any]) -> None:

@@ -4,46 +4,58 @@ them, so DevTools hands each root to the page's clock, which moves the animation
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
-from asyncrender.browser.connection import CallFailed
+from asyncrender.browser.connection import CallFailed, Connection
 
 GROUP = {"objectGroup": "asyncrender trees"}
 """What DevTools holds for us under this name does not outlive the asking."""
 
-Call = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
+class OwnTrees:
+    """Of one page; `control` is the global name of its documents' clocks."""
 
-async def hand_over(call: Call, control: str, *, begun: set[str], contexts: Collection[int]) -> None:
-    """Hand the roots that the clocks of a page's documents do not know yet to them; `call` is a DevTools command.
+    def __init__(self, connection: Connection, session: str, control: str) -> None:
+        self._connection, self._session, self._control = connection, session, control
+        self._call = partial(connection.call, session=session)
+        self._begun = False
+        """Animations were begun since the last time; without any nothing is asked."""
+        connection.listen("Animation.animationCreated", self._begins, session)
 
-    `control`: the clocks' global name. `begun`: animations since the last time, emptied here; without any nothing is
-    asked. `contexts`: DevTools' numbers of the script worlds of documents of other origins.
-    """
-    if not begun:
-        return
-    begun.clear()
-    for context in ({}, *({"contextId": context} for context in sorted(contexts))):
-        with contextlib.suppress(CallFailed):  # the document has left
-            question = {"expression": f"globalThis.{control}?.hosts()", **GROUP, **context}
-            found = await call("Runtime.evaluate", question)
-            if hosts := found["result"].get("objectId"):
-                await _hand_over(call, control, hosts)
-                await call("Runtime.releaseObjectGroup", GROUP)
+    def _begins(self, event: dict[str, Any]) -> None:
+        """Chromium shall not tell us each time that it is moved: 150 messages a frame, where there are 500 of them."""
+        self._begun = True
+        self._connection.post("Animation.releaseAnimations", {"animations": [event["id"]]}, self._session)
 
+    async def hand_over(self, contexts: Collection[int]) -> None:
+        """Hand the roots that the clocks do not know yet to them.
 
-async def _hand_over(call: Call, control: str, hosts: str) -> None:
-    """`hosts`: DevTools' name of an array of elements."""
-    adopt = f"function () {{ globalThis.{control}.clock.adopt(this); }}"
-    listed = await call("Runtime.getProperties", {"objectId": hosts, "ownProperties": True})
-    for host in listed["result"]:
-        if not host["name"].isdecimal():  # its length
-            continue
-        question = {"objectId": host["value"]["objectId"], "depth": 1, "pierce": True}
-        node = (await call("DOM.describeNode", question))["node"]
-        for root in node.get("shadowRoots", []):
-            if root["shadowRootType"] == "user-agent":
-                found = await call("DOM.resolveNode", {"backendNodeId": root["backendNodeId"], **GROUP})
-                order = {"objectId": found["object"]["objectId"], "functionDeclaration": adopt}
-                await call("Runtime.callFunctionOn", order)
+        `contexts`: DevTools' numbers of the script worlds of documents of other origins.
+        """
+        if not self._begun:
+            return
+        self._begun = False
+        for context in ({}, *({"contextId": context} for context in sorted(contexts))):
+            with contextlib.suppress(CallFailed):  # the document has left
+                question = {"expression": f"globalThis.{self._control}?.clock.newHosts()", **GROUP, **context}
+                found = await self._call("Runtime.evaluate", question)
+                if hosts := found["result"].get("objectId"):
+                    await self._hand_over(hosts)
+                    await self._call("Runtime.releaseObjectGroup", GROUP)
+
+    async def _hand_over(self, hosts: str) -> None:
+        """`hosts`: DevTools' name of an array of elements."""
+        adopt = f"function () {{ globalThis.{self._control}.clock.adopt(this); }}"
+        listed = await self._call("Runtime.getProperties", {"objectId": hosts, "ownProperties": True})
+        for host in listed["result"]:
+            if not host["name"].isdecimal():  # its length
+                continue
+            question = {"objectId": host["value"]["objectId"], "depth": 1, "pierce": True}
+            node = (await self._call("DOM.describeNode", question))["node"]
+            for root in node.get("shadowRoots", []):
+                if root["shadowRootType"] == "user-agent":
+                    found = await self._call("DOM.resolveNode", {"backendNodeId": root["backendNodeId"], **GROUP})
+                    order = {"objectId": found["object"]["objectId"], "functionDeclaration": adopt}
+                    await self._call("Runtime.callFunctionOn", order)
