@@ -190,6 +190,19 @@ async def test_a_hanging_ffmpeg_is_named_with_its_deadline(tmp_path: Path) -> No
             await write_forever(encoder, bytes(1 << 20), patience)
 
 
+async def test_an_ffmpeg_that_reads_no_more_and_does_not_end_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = tmp_path / "ffmpeg"
+    deaf.write_text("#!/bin/sh\nexec 0<&-\nsleep 60\n")
+    deaf.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    hurried = options(timeouts=Timeouts(encode=0.3))
+    async with open_encoder(hurried, tmp_path / "chunk.part", muxer="mov") as encoder, open_patience() as patience:
+        with pytest.raises(ToolStalled, match=r"timeouts\.encode"):
+            await write_forever(encoder, bytes(1 << 20), patience)
+
+
 async def test_leaving_early_ends_ffmpeg(tmp_path: Path) -> None:
     async with open_encoder(options(), tmp_path / "chunk.part", muxer="mov") as encoder, open_patience() as patience:
         await encoder.write(numbered(0), patience)

@@ -39,8 +39,6 @@ class Encoder:
             await patience.wait(self._send(picture), self._idle_seconds)
         except TimeoutError:
             raise ffmpeg.stalled(self._child, self._doing, self._idle_seconds, DEADLINE) from None
-        except BrokenPipeError:
-            await self._died()
         self.frames += 1
 
     def repeat(self) -> None:
@@ -54,12 +52,11 @@ class Encoder:
 
     async def _send(self, picture: bytes | memoryview | pipes.FilePart) -> None:
         head = b"" if self.frames else self._head
-        await self._child.stdin.send(head + matroska.before(self.frames, self._fps, len(picture)), picture)
-
-    async def _died(self) -> None:
-        """The pipe only broke because of something else: say that."""
-        await self._child.wait()
-        raise ffmpeg.failure(self._child, self._doing) from None
+        try:
+            await self._child.stdin.send(head + matroska.before(self.frames, self._fps, len(picture)), picture)
+        except BrokenPipeError:  # only because of something else: say that
+            await self._child.wait()
+            raise ffmpeg.failure(self._child, self._doing) from None
 
 
 @asynccontextmanager
