@@ -77,11 +77,12 @@ class Pipe:
         """Hand whatever comes to `take`, until the end. It has to be used up there, and not to block."""
 
         def receive() -> bool:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 data = self._receive_now()
-                take(data)
-                return not data
-            return False
+            except BlockingIOError:
+                return False
+            take(data)
+            return not data
 
         await self._until(receive, writing=False)
 
@@ -163,7 +164,8 @@ class Pipe:
 
         def stop() -> None:
             self._stop = None
-            (loop.remove_writer if writing else loop.remove_reader)(self._end.fd)
+            if self._end.fd >= 0:  # else this is a process forked off from ours, and the event loop is ours
+                (loop.remove_writer if writing else loop.remove_reader)(self._end.fd)
             if not over.done():
                 over.set_exception(anyio.ClosedResourceError())
 
