@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 from asyncrender.browser.connection import CallFailed, Connection
 
@@ -20,14 +19,9 @@ class OwnTrees:
     def __init__(self, connection: Connection, session: str, control: str) -> None:
         self._connection, self._session, self._control = connection, session, control
         self._call = partial(connection.call, session=session)
-        self._begun = False
-        """Animations were begun since the last time; without any nothing is asked."""
-        connection.listen("Animation.animationCreated", self._begins, session)
-
-    def _begins(self, event: dict[str, Any]) -> None:
-        """Chromium shall not tell us each time that it is moved: 150 messages a frame, where there are 500 of them."""
-        self._begun = True
-        self._connection.post("Animation.releaseAnimations", {"animations": [event["id"]]}, self._session)
+        self._begun: list[str] = []
+        """Animations since the last time; without any nothing is asked."""
+        connection.listen("Animation.animationCreated", lambda event: self._begun.append(event["id"]), session)
 
     async def hand_over(self, contexts: Collection[int]) -> None:
         """Hand the roots that the clocks do not know yet to them.
@@ -36,7 +30,9 @@ class OwnTrees:
         """
         if not self._begun:
             return
-        self._begun = False
+        # Else Chromium tells us each time that one is moved: 150 messages a frame, where there are 500 of them.
+        self._connection.post("Animation.releaseAnimations", {"animations": self._begun}, self._session)
+        self._begun = []
         for context in ({}, *({"contextId": context} for context in sorted(contexts))):
             with contextlib.suppress(CallFailed):  # the document has left
                 question = {"expression": f"globalThis.{self._control}?.clock.newHosts()", **GROUP, **context}
