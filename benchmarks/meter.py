@@ -27,6 +27,12 @@ MEMORY_EVERY = 20
 """Proportional memory is read at each so many-th sample: the kernel walks through all pages, 29 ms for two browsers,
 and they wait for it."""
 
+FIRST_MEMORY = 4
+"""The first of these: in the very first sample a program is not what it will be yet."""
+
+UNNAMED = "chromium browser"
+"""The kind of a part of a Chromium that ended before it was asked for its command line."""
+
 DEAD = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 STILL = {psutil.STATUS_STOPPED, psutil.STATUS_DISK_SLEEP, *DEAD}
@@ -84,19 +90,19 @@ class _Tree:
             for process in self.alive:
                 with suppress(psutil.Error):  # it ended meanwhile
                     # asked again: a process may have been a shell before it became what it is
-                    self.kinds[process] = by_name(process) or self.kinds.get(process, "chromium browser")
+                    self.kinds[process] = by_name(process) or self.kinds.get(process, UNNAMED)
         for process in self.alive:
             with suppress(psutil.Error):
                 times = process.cpu_times()
                 self.cpu[process] = times.user + times.system
-        if self.samples % MEMORY_EVERY == 0:
+        if self.samples % MEMORY_EVERY == FIRST_MEMORY:
             self.peak = max(self.peak, sum(_proportional_bytes(process) for process in self.alive))
         self.samples += 1
 
     def by_kind(self) -> dict[str, float]:
         sums: dict[str, float] = {}
         for process, seconds in self.cpu.items():
-            kind = self.kinds.get(process, "chromium browser")
+            kind = self.kinds.get(process, UNNAMED)
             sums[kind] = sums.get(kind, 0.0) + seconds
         return sums
 
