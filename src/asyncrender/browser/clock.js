@@ -245,8 +245,10 @@
       Math.abs(found.set - time) <= EPSILON && found.rate === animation.playbackRate;
     const carryOn = (found, animation, time) => {
       const passed = found.time + since(found.at) * found.rate, due = found.rate < 0 ? notOver(animation, passed) : passed;
-      if (due !== time) putAt(animation, due);
-      found.set = due === time ? time : Number(native.animationTime.call(animation) ?? due);
+      found.set = time;
+      if (due === time) return;
+      putAt(animation, due);
+      found.set = Number(native.animationTime.call(animation) ?? due);
     };
     // A look costs: Chromium sorts all animations by where their elements are in the document. What is new began `at`.
     const pin = (at = clock.now) => {

@@ -55,27 +55,30 @@ class Command:
 
     def __init__(self, connection: Connection, number: int, method: str, session: str | None) -> None:
         self._connection, self._number, self._method, self.session = connection, number, method, session
-        self.over = False
-        """Whether its result, or that there will be none, is known."""
-        self._end = anyio.Event()
+        self._over = anyio.Event()
         self._reply: wire.Message | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether its result, or that there will be none, is known."""
+        return self._over.is_set()
 
     async def over_within(self, seconds: float) -> bool:
         """Whether that is so after these seconds at the latest."""
         with anyio.move_on_after(seconds):
-            await self._end.wait()
+            await self._over.wait()
         return self.over
 
     def end(self, reply: wire.Message | None = None) -> None:
         """Hand over Chromium's reply; without one the command has failed."""
-        self._reply, self.over = reply, True
-        self._end.set()
+        self._reply = reply
+        self._over.set()
 
     async def result(self) -> dict[str, Any]:
         """Wait for the result. Raises CallFailed if Chromium refused, BrowserCrashed if it went away."""
         try:
             if not self.over:  # to wait for what is there already would give all others their turn
-                await self._end.wait()
+                await self._over.wait()
         finally:
             self._connection.forget(self._number)
         if self._reply is None:

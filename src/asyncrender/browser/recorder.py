@@ -105,13 +105,16 @@ class Recorder:
         self._page, self._profile, self.mark = page, profile, mark
         self.seconds = options.timeouts.frame
         self._file = -1
-        self.on = False
         self._awaited: deque[RawPicture] = deque()
         self._latest: Written | None = None
         self.count = 0
         """Of the frames that were written so far."""
         self._fault: str | None = None
         self._in_sight = True
+
+    @property
+    def on(self) -> bool:
+        return self._file >= 0
 
     async def begin(self, draw: Callable[[], Awaitable[object]]) -> None:
         """Begin to record, which takes some drawings: `draw` has the browser draw. Raises CaptureUnavailable."""
@@ -123,7 +126,7 @@ class Recorder:
                 await anyio.sleep(POLL_SECONDS)
         if state != "on":
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {state}")
-        self._file, self.on = self._open(), True
+        self._file = self._open()
 
     async def move(self, *, in_sight: bool) -> None:
         """Let the tab stand in its window or beside it, where it is drawn once a frame, not twice.
@@ -191,7 +194,7 @@ class Recorder:
     def close(self) -> None:
         if self.on:
             os.close(self._file)
-            self._file, self.on = -1, False
+            self._file = -1
 
     def _open(self) -> int:
         for path in self._profile.glob("**/File System/**/*"):

@@ -33,7 +33,7 @@ class Decoder:
         self._buffer += data
         messages = []
         while (end := self._end_of_first()) is not None:
-            messages.append(_with_texts(_load(bytes(self._buffer[_HEADER_BYTES:end]))))
+            messages.append(_load(bytes(self._buffer[_HEADER_BYTES:end])))
             del self._buffer[:end]
         return messages
 
@@ -70,7 +70,7 @@ def _envelope(body: bytes) -> bytes:
 
 
 def _load(data: bytes) -> Any:
-    return cbor2.loads(data, tag_hook=_unwrap)
+    return _with_texts(cbor2.loads(data, tag_hook=_unwrap))
 
 
 class _Binary(bytes):
@@ -79,7 +79,7 @@ class _Binary(bytes):
 
 def _unwrap(tag: cbor2.CBORTag, immutable: bool = False) -> Any:
     if tag.tag == _ENVELOPE_TAG:
-        return _with_texts(_load(tag.value))
+        return _load(tag.value)
     return _Binary(tag.value) if tag.tag == _BINARY_TAG else tag.value
 
 
