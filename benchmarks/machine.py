@@ -12,6 +12,7 @@ import anyio
 import psutil
 
 import asyncrender as ar
+from benchmarks.one import ON_UVLOOP
 
 
 def cores() -> int:
@@ -31,6 +32,7 @@ def facts() -> dict[str, object]:
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
+        "loop": "uvloop" if ON_UVLOOP else "asyncio",
         "browser": found["capture"].partition(":")[0],
         "ffmpeg": found["ffmpeg"].split()[-1],
         "picture_memory": found["picture memory"].partition(";")[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -10,6 +11,9 @@ from typing import Any
 import anyio
 
 import asyncrender as ar
+
+ON_UVLOOP = importlib.util.find_spec("uvloop") is not None
+"""As the command line."""
 
 
 async def main(job: dict[str, Any]) -> None:
@@ -32,4 +36,4 @@ async def main(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, json.loads(sys.argv[1]))
+    anyio.run(main, json.loads(sys.argv[1]), backend_options={"use_uvloop": ON_UVLOOP})

@@ -160,7 +160,8 @@ def document(results: dict[str, Any]) -> str:
     facts = (
         f"Measured on {where['date']} at commit {where['commit']}: {where['cores']} cores ({where['processor']}), "
         f"{where['memory_gb']} GB, {where['system']}, {where['browser']}, ffmpeg {where['ffmpeg']}, "
-        f"Python {where['python']}, picture memory: {where.get('picture_memory', 'unknown')}. "
+        f"Python {where['python']} ({where.get('loop', 'asyncio')}), "
+        f"picture memory: {where.get('picture_memory', 'unknown')}. "
         "The machine is shared: ratios within one run tell more than figures."
     )
     parts = ["# Results", facts, f"Again with: `scripts/benchmark {settings['command']}`".rstrip()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import importlib.util
 import inspect
 import io
 import json
@@ -173,8 +174,11 @@ def configure_logs(debug: bool) -> None:
 
 
 def carry_out(work: Callable[[], Awaitable[None]]) -> None:
-    """Run to the end. The signals of ENDING cancel: what is at work tidies up, then Interrupted is raised."""
-    anyio.run(_under_signals, work, backend="asyncio")
+    """Run to the end, on uvloop if that is installed. The signals of ENDING cancel: what is at work tidies up, then
+    Interrupted is raised.
+    """
+    installed = importlib.util.find_spec("uvloop") is not None
+    anyio.run(_under_signals, work, backend="asyncio", backend_options={"use_uvloop": installed})
 
 
 async def _under_signals(work: Callable[[], Awaitable[None]]) -> None:
