@@ -158,7 +158,7 @@ def test_it_does_not_change_what_is_rendered() -> None:
 def test_a_lane_that_is_off_says_nothing_and_one_that_is_on_also_what_failed() -> None:
     events: list[Event] = []
     with trace.OFF.slice("anything", frame=1):
-        trace.OFF.reading("queue", frames=1)
+        trace.OFF.reading("queue", frames=lambda: 1 / 0)
     times = iter((1.0, 3.5))
     lane = trace.Lane("worker 0", events.append, lambda: next(times))
     with pytest.raises(ZeroDivisionError), lane.slice("page", frame=7):

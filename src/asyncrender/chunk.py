@@ -155,7 +155,7 @@ async def _stream_frames(work: _Worker, chunk: RenderChunk, encoder: Encoder) ->
                     picture = await work.capture.picture(frame, more=frame < last)
                     with lane.slice("wait for the encoder", frame=frame):
                         await _hand_over(picture, send)
-                    lane.reading("queue", frames=send.statistics().current_buffer_used)
+                    lane.reading("queue", frames=lambda: send.statistics().current_buffer_used)
                 await work.capture.settle()
             except AsyncRenderError as error:
                 error.at(chunk=chunk.id, frame=frame)

@@ -133,13 +133,15 @@ class Pipe:
 
         def splice() -> bool:
             nonlocal at
-            with contextlib.suppress(BlockingIOError):
-                while at < end:
+            while at < end:
+                try:
                     moved = os.splice(part.fd, self._end.fd, end - at, offset_src=at)
-                    if not moved:
-                        raise EOFError(f"of {part.size} bytes only {at - part.at} are there")
-                    at += moved
-            return at >= end
+                except BlockingIOError:
+                    return False
+                if not moved:
+                    raise EOFError(f"of {part.size} bytes only {at - part.at} are there")
+                at += moved
+            return True
 
         return splice
 

@@ -54,6 +54,27 @@ async def both(one: Callable[[], Awaitable[S]], other: Callable[[], Awaitable[T]
     return found[0], result
 
 
+class Latch:
+    """What happens once, and is waited for by some, or by nobody: that costs nothing, for there are thousands of them.
+
+    To wait for what has happened does not give others their turn.
+    """
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        if not self.is_set:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()
+
+
 class Patience:
     """Limits for the waits of one task, one after the other; one timer looks after all of them.
 

@@ -36,10 +36,11 @@ class Lane:
         """What happens within the block, however it ends. Slices of a lane may nest, and must not overlap else."""
         return self._timed(name, facts) if self._emit is not None else _NOTHING
 
-    def reading(self, name: str, **values: float) -> None:
-        """The present values of a counter."""
+    def reading(self, name: str, **values: Callable[[], float]) -> None:
+        """The present values of a counter, which are asked for only if the lane is on."""
         if self._emit is not None:
-            self._emit(Reading(f"{self._name}: {name}", values, self._clock()))
+            present = {each: value() for each, value in values.items()}
+            self._emit(Reading(f"{self._name}: {name}", present, self._clock()))
 
     @contextmanager
     def _timed(self, name: str, facts: dict[str, Any]) -> Iterator[None]:

@@ -342,7 +342,7 @@ def test_which_frame_is_whose(tmp_path: Path) -> None:
     first.asked, second.asked, third.asked = 1.0, 2.0, 3.0
     of_nobody, one, three = (Written(FilePart(0, 0, 1), number) for number in range(3))
     recorder._take(of_nobody, 0.5)
-    assert not first.there.is_set()
+    assert not first.there.is_set
     recorder._take(one, 1.1)
     recorder._take(three, 3.0 + ROUNDING_SECONDS)
     assert [picture._frame for picture in (first, second, third)] == [one, one, three]

@@ -258,7 +258,7 @@ class Raw(BeginFrame):
             self._recorder.check()
             await self._recorder.move(in_sight=False)
             await self._draw_anew()  # of what is there already nothing would be handed out
-        self._recorder.check()
+        self._recorder.check_recording()
         if self._page.surfaces_in_picture:  # and then the one that counts
             await self._move()
             await self._films_arrive(None)
@@ -286,7 +286,7 @@ class Raw(BeginFrame):
             return await super()._frame(params, ticks)
         picture = self._recorder.expect()
         reply = await super()._frame(params, ticks)
-        self._moving = bool(reply.get("hasDamage")) or picture.there.is_set()
+        self._moving = bool(reply.get("hasDamage")) or picture.there.is_set
         if self._moving:
             self._last = picture
         else:

@@ -18,7 +18,7 @@ from asyncrender.browser import wire
 from asyncrender.errors import BrowserCrashed, BrowserError, shortened
 from asyncrender.pipes import Pipe
 from asyncrender.process import Stranger
-from asyncrender.tasks import open_task_group
+from asyncrender.tasks import Latch, open_task_group
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -55,13 +55,13 @@ class Command:
 
     def __init__(self, connection: Connection, number: int, method: str, session: str | None) -> None:
         self._connection, self._number, self._method, self.session = connection, number, method, session
-        self._over = anyio.Event()
+        self._over = Latch()
         self._reply: wire.Message | None = None
 
     @property
     def over(self) -> bool:
         """Whether its result, or that there will be none, is known."""
-        return self._over.is_set()
+        return self._over.is_set
 
     async def over_within(self, seconds: float) -> bool:
         """Whether that is so after these seconds at the latest."""
@@ -77,8 +77,7 @@ class Command:
     async def result(self) -> dict[str, Any]:
         """Wait for the result. Raises CallFailed if Chromium refused, BrowserCrashed if it went away."""
         try:
-            if not self.over:  # to wait for what is there already would give all others their turn
-                await self._over.wait()
+            await self._over.wait()
         finally:
             self._connection.forget(self._number)
         if self._reply is None:

@@ -28,7 +28,7 @@ from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
 from asyncrender.pipes import FilePart
 from asyncrender.specs import RenderOptions
-from asyncrender.tasks import Patience
+from asyncrender.tasks import Latch, Patience
 
 WRITTEN = "__asyncrender_written__"
 """A binding by which the page says that a frame lies in the file; gone before the page's first script."""
@@ -68,7 +68,7 @@ class RawPicture:
         self._recorder = recorder
         self._frame: Written | None = None
         self.asked = time.monotonic()
-        self.there = anyio.Event()
+        self.there = Latch()
 
     async def read(self, patience: Patience) -> FilePart:
         """Where the bytes are, once they are there. Raises BrowserCrashed, BrowserStalled, CaptureUnavailable."""
@@ -167,6 +167,10 @@ class Recorder:
     def check(self) -> None:
         """Raise if no frame will ever come."""
         self._page.check_browser()
+        self.check_recording()
+
+    def check_recording(self) -> None:
+        """Raise CaptureUnavailable if it has failed; the browser may be gone all the same."""
         if self._fault is not None:
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: {self._fault}")
 

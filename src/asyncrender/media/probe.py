@@ -173,7 +173,9 @@ async def _clock_and_times(file: str, idle_seconds: float) -> tuple[Fraction | N
 
 def on_grid(times: Sequence[int], ticks: Fraction, *, tolerance: int) -> bool:
     """Whether every frame lies at most `tolerance` ticks off its place, one every `ticks`: never accumulating."""
-    return all(abs(time - times[0] - index * ticks) <= tolerance for index, time in enumerate(times))
+    above, below = ticks.as_integer_ratio()  # of whole numbers, for a film has many frames
+    most = tolerance * below
+    return all(-most <= (time - times[0]) * below - index * above <= most for index, time in enumerate(times))
 
 
 async def check_frames(
