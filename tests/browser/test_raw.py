@@ -368,10 +368,24 @@ def image(kind: str, *, moving: bool) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "moving"), [("GIF", True), ("WEBP", True), ("PNG", True), ("WEBP", False), ("PNG", False)]
+    ("kind", "moving"), [(kind, moving) for kind in ("GIF", "WEBP", "PNG") for moving in (True, False)]
 )
 def test_which_images_move(kind: str, moving: bool) -> None:
     assert images.moves(image(kind, moving=moving)) == moving
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("colors", [2, 7, 256])
+def test_a_gif_moves_by_its_second_picture(colors: int, optimize: bool) -> None:
+    noise = [Image.effect_noise((60, 50), sigma).quantize(colors) for sigma in (20, 90)]
+    one, two = io.BytesIO(), io.BytesIO()
+    noise[0].save(one, "GIF", optimize=optimize, comment=b"one;,!", transparency=0)
+    noise[0].save(two, "GIF", save_all=True, append_images=noise[1:], optimize=optimize)
+    whole = one.getvalue()
+    assert not images.moves(whole)
+    assert not images.moves(whole + b"what comes after its end")
+    assert all(images.moves(whole[:length]) for length in range(10, len(whole)))
+    assert images.moves(two.getvalue())
 
 
 PLACES = {
@@ -399,6 +413,13 @@ async def test_an_animated_image_ends_raw_for_the_whole_film(place: str, tmp_pat
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
+
+
+async def test_a_gif_of_one_picture_leaves_raw_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(image("GIF", moving=False))
+    (tmp_path / "scene.html").write_text("<!doctype html><body><img src=image>")
+    result = await ar.render(tmp_path / "scene.html", tmp_path / "out.mkv", small(video=LOSSLESS_420))
+    assert {chunk.capture for chunk in result.chunks} == {"raw"}
 
 
 async def test_an_animated_image_is_an_error_where_raw_was_asked_for(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Whether an image moves by itself. Only its first bytes are looked at; in doubt it does. Pure.
+"""Whether an image moves by itself; in doubt it does. Of all but GIFs only the first bytes are looked at. Pure.
 
-Sources: the specifications of GIF89a, WebP (RIFF container), PNG (acTL, third edition) and AVIF (image sequences).
+Sources: the specifications of GIF89a (appendix B has the grammar), WebP (RIFF container), PNG (acTL, third edition) and
+AVIF (image sequences).
 """
 
 from __future__ import annotations
@@ -18,16 +19,49 @@ HEAD_BYTES = 64
 """WebP and AVIF tell in their first boxes."""
 
 
+GIF_HEAD_BYTES, GIF_PICTURE_HEAD_BYTES = 13, 10
+"""The last byte but two of the one, and the last of the other, tell of a table of colours that follows."""
+
+GIF_PICTURE, GIF_EXTENSION, GIF_END = 0x2C, 0x21, 0x3B
+
+
 def moves(data: bytes) -> bool:
-    """Whether it is an animation. Every GIF counts as one: what it is shows only in its last byte."""
+    """Whether it is an animation."""
     head = data[:HEAD_BYTES]
     if data.startswith(b"GIF8"):
-        return True
+        return not _is_one_picture(data)
     if data.startswith(b"RIFF"):
         return b"ANIM" in head
     if data.startswith(b"\x89PNG"):
         return b"acTL" in data[: max(0, data.find(b"IDAT"))]
     return b"avis" in head
+
+
+def _is_one_picture(gif: bytes) -> bool:
+    """Whether it ends after one picture, or before."""
+    pictures = 0
+    try:
+        at = GIF_HEAD_BYTES + _gif_table_bytes(gif[10])
+        while gif[at] != GIF_END:
+            if gif[at] == GIF_PICTURE:
+                pictures += 1
+                at += GIF_PICTURE_HEAD_BYTES + _gif_table_bytes(gif[at + 9]) + 1
+            elif gif[at] == GIF_EXTENSION:
+                at += 2
+            else:
+                return False
+            if pictures > 1:
+                return False
+            while gif[at]:  # blocks, each with its length before it
+                at += 1 + gif[at]
+            at += 1
+    except IndexError:
+        return False
+    return True
+
+
+def _gif_table_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def svg_moves(data: bytes) -> bool:
