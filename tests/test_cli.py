@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -523,6 +524,18 @@ def test_waiting_for_a_plan_can_be_interrupted() -> None:
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS_TO_END) == 130
+
+
+def test_it_runs_on_uvloop_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[str] = []
+
+    async def work() -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+
+    cli.carry_out(work)
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if it were not
+    cli.carry_out(work)
+    assert loops == ["uvloop", "asyncio"]
 
 
 def test_signals_that_are_ignored_stay_so() -> None:
