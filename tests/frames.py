@@ -59,8 +59,8 @@ def planes(data: bytes, width: int, height: int) -> list[Picture]:
 
 
 @asynccontextmanager
-async def opened(scene: str | ar.Html, tmp_path: Path, **options: object) -> AsyncIterator[Capture]:
-    """A page by name from tests/scenes, or from text."""
+async def opened(scene: str | Path | ar.Html, tmp_path: Path, **options: object) -> AsyncIterator[Capture]:
+    """A page by name from tests/scenes, by its path, or from text."""
     path = SCENES / scene if not isinstance(scene, ar.Html) else tmp_path / "scene.html"
     if isinstance(scene, ar.Html):
         path.write_text(scene, encoding="utf-8")

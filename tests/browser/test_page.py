@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import asyncrender as ar
+from asyncrender.browser.camera import BeginFrame
 from asyncrender.browser.capture import Capture, open_capture
+from asyncrender.browser.page import Page
 from asyncrender.plan import complete
 from frames import html, opened, pixels, served, shot, small
 
@@ -55,6 +58,94 @@ async def test_a_frame_that_was_skipped_is_lived_through_all_the_same(capture: s
         for frame in range(5):
             await page.skip(frame)
         assert (pixels(await shot(page, 5)) == pixels(full[5])).all()
+
+
+SAYS = (
+    "<script>const told = [], tell = (...words) => told.push([...words, Math.round(performance.now())]);</script><body>"
+)
+
+UNSEEN = {
+    "observers": """<div id=box style='position: absolute; width: 50px; height: 50px; background: red'></div>
+      <div id=scroller style='height: 40px; overflow: auto'><p style='height: 999px'>text</div><script>
+      new ResizeObserver(([{contentRect}]) => tell('resized', contentRect.width)).observe(box);
+      new IntersectionObserver(([{isIntersecting}]) => tell('seen', isIntersecting)).observe(box);
+      scroller.onscroll = () => tell('scrolled', scroller.scrollTop);
+      scroller.onscrollend = () => tell('scrolled to its end');
+      let n = 0;
+      requestAnimationFrame(function move() {
+        box.style.left = `${++n % 20 * 20 - 100}px`;
+        box.style.width = `${20 + n % 13}px`;
+        if (n % 9 === 0) scroller.scrollTo({top: n * 3, behavior: 'smooth'});
+        requestAnimationFrame(move);
+      });</script>""",
+    "animations": """<style>#box { width: 50px; height: 50px; background: red; transition: translate .3s }
+      @keyframes turn { to { rotate: 90deg } } .turned { animation: turn .2s }</style><div id=box></div><script>
+      for (const name of ['transitionstart', 'transitionend', 'animationstart', 'animationend'])
+        addEventListener(name, () => tell(name));
+      setInterval(() => { box.style.translate = `${performance.now() / 9 % 99}px`;
+        box.classList.toggle('turned'); }, 270);</script>""",
+    "pictures": """<script>let n = 0;
+      setInterval(async () => {
+        const picture = Object.assign(new Image(), {src: `picture.png?${n++}`, style: `margin-left: ${n * 9}px`});
+        await picture.decode();
+        tell('decoded');
+        document.body.replaceChildren(picture);
+      }, 170);</script>""",
+    "view transitions": """<style>::view-transition-group(*) { animation-duration: .4s }</style>
+      <p id=box style='width: 50px; height: 50px; background: red'></p><script>
+      const change = () => { tell('changed'); box.style.marginLeft = `${told.length * 20}px`; };
+      setInterval(() => { document.startViewTransition(change).ready.then(() => tell('ready')); }, 500);</script>""",
+    "canvas": """<canvas width=160 height=90></canvas><script>let n = 0;
+      const canvas = document.querySelector('canvas'), paper = canvas.getContext('2d');
+      requestAnimationFrame(function draw() {
+        paper.fillStyle = `hsl(${++n * 17}, 80%, 50%)`;
+        paper.fillRect(n % 150, n % 80, 40, 30);
+        paper.drawImage(canvas, 2, 1);
+        requestAnimationFrame(draw);
+      });</script>""",
+    "webgl": """<canvas width=160 height=90></canvas><script>let n = 0;
+      const gl = document.querySelector('canvas').getContext('webgl', {preserveDrawingBuffer: true});
+      gl.enable(gl.SCISSOR_TEST);
+      requestAnimationFrame(function draw() {
+        gl.scissor(++n % 150, n % 80, 20, 20);
+        gl.clearColor(n % 7 / 7, n % 5 / 5, n % 3 / 3, 1);
+        gl.clear(gl.COLOR_BUFFER_BIT);
+        requestAnimationFrame(draw);
+      });</script>""",
+}
+"""Pages that depend on what was lived through, be it drawn or not."""
+
+ALWAYS_DRAWN = {"webgl"}
+
+
+@pytest.mark.parametrize("capture", ["raw", "beginframe"])
+@pytest.mark.parametrize("name", UNSEEN)
+async def test_a_page_does_not_notice_that_nobody_looks(
+    name: str, capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.effect_noise((40, 30), 90).save(tmp_path / "picture.png")
+    (tmp_path / "scene.html").write_text(SAYS + UNSEEN[name])
+    unseen: list[str] = []
+    call = Page.call
+
+    async def noted(page: Page, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        if "noDisplayUpdates" in (params or {}):
+            unseen.append(method)
+        return await call(page, method, params)
+
+    async def lived() -> list[Any]:
+        async with opened(tmp_path / "scene.html", tmp_path, capture=capture) as page:
+            for frame in range(50):
+                await page.skip(frame, more=True)
+            return [*[await shot(page, frame) for frame in range(50, 53)], await page.page.evaluate("told")]
+
+    monkeypatch.setattr(Page, "call", noted)
+    found = await lived()
+    assert bool(unseen) == (name not in ALWAYS_DRAWN)
+    monkeypatch.setattr(BeginFrame, "_has_to_draw", lambda camera: True)
+    unseen.clear()
+    assert found == await lived()
+    assert not unseen
 
 
 async def test_both_paths_give_the_same_pixels(tmp_path: Path) -> None:

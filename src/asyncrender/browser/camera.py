@@ -31,8 +31,18 @@ DRAWING_POLL_SECONDS = 0.005
 LAME_FRAMES = 200
 """So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
 
-NEW_FILM = 2
-"""`Page.surfaces_in_picture` when one of them was not there in the frame before."""
+DRAWING, SURFACES, NEW_FILM = 1, 2, 3
+"""Of `Page.heed`: the page needs each drawing, be it seen or not (WebGL, a view transition that begins); there are
+films, or offscreen canvases, which wait for no frame; a film was not there in the frame before. The higher the more.
+"""
+
+DRAWN_EVERY, DRAWN_AT_ONCE = 30, 2
+"""Of so many frames that nobody sees, the first are drawn all the same, lest something piles up that we know nothing
+of, and so that an observer of the first paint hears of it.
+"""
+
+UNSEEN = {"noDisplayUpdates": True}
+"""Of a frame (DevTools' HeadlessExperimental.beginFrame): scripts, observers, styles and layout, but no drawing."""
 
 FILM_FRAMES = 20
 """So often a film that came into view is waited for: the second frame has it. Some, under others, never show."""
@@ -109,6 +119,9 @@ class Camera(Protocol):
         `meanwhile` is called if the page may move on already while it is drawn.
         """
 
+    async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
+        """Let the page live through a frame that nobody sees, as `draw`, which costs more, would."""
+
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         """Let the browser draw, and take a picture; it may be the last one, if nothing has changed since."""
 
@@ -133,6 +146,8 @@ class BeginFrame:
         self._shown: PngPicture | None = None
         self._still = False
         """The last two pictures were the same, so that asking first whether anything changes is worth a frame."""
+        self._passed = 0
+        """Frames that nobody sees."""
 
     @property
     def _step(self) -> int:
@@ -148,10 +163,20 @@ class BeginFrame:
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         await self._frame({}, self._ticks_of(frame))
 
+    async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
+        if self._has_to_draw():
+            await self.draw(frame, meanwhile)
+        else:
+            await self._frame(UNSEEN, self._ticks_of(frame))
+
+    def _has_to_draw(self) -> bool:
+        self._passed += 1
+        return bool(self._page.heed) or self.images_move or (self._passed - 1) % DRAWN_EVERY < DRAWN_AT_ONCE
+
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
         ticks = self._ticks_of(frame)
-        if self._page.surfaces_in_picture:
+        if self._page.heed >= SURFACES:
             await self._films_arrive(ticks)
         elif self._still and self._shown is not None:
             await self._frame({}, ticks)
@@ -175,7 +200,7 @@ class BeginFrame:
     async def _films_arrive(self, ticks: int | None) -> None:
         """A film is a surface of its own, which may come one frame late; until a new one is there, nothing is drawn."""
         damaged = await self._frame({}, ticks)
-        if self._page.surfaces_in_picture == NEW_FILM:
+        if self._page.heed == NEW_FILM:
             for _ in range(FILM_FRAMES):
                 if damaged.get("hasDamage"):
                     break
@@ -223,6 +248,8 @@ class Raw(BeginFrame):
         self._ticks_known = False
         """The page knows which tick of its own each of ours is."""
         self._lessons = LESSONS
+        self._row = 0
+        """Frames drawn since one was not: only then the page has seen the last tick, and the one before it."""
         self._moving = True
         """The last frame was not as the one before: what follows on it is likely to be work."""
 
@@ -240,15 +267,26 @@ class Raw(BeginFrame):
         if known and meanwhile is not None and self._ticks_known and self._moving:
             meanwhile(milliseconds(self._ticks + self._step))
         await self._frame({})
-        if self._recorder.on and self._lessons and not self._ticks_known:
+        self._row += 1
+        if self._recorder.on and self._lessons and not self._ticks_known and self._row > 1:
             self._lessons -= 1
-            self._ticks_known = await self._page.evaluate(f"{CONTROL}.drawnAt({milliseconds(self._ticks)})")
+            sure = await self._page.evaluate(f"{CONTROL}.drawnAt({milliseconds(self._ticks)})")
+            self._ticks_known = sure and self._row > 2
         if not known:
             await self._draw_anew()
 
+    async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
+        if self._has_to_draw():
+            await self.draw(frame, meanwhile)
+        else:
+            if meanwhile is not None and self._ticks_known:
+                meanwhile(milliseconds(self._ticks + self._step))
+            await super()._frame(UNSEEN)
+            self._row = 0
+
     async def _move(self) -> None:
         """A page that once had surfaces of its own stays in sight."""
-        if self._recorder.on and self._page.surfaces_in_picture:
+        if self._recorder.on and self._page.heed >= SURFACES:
             await self._recorder.move(in_sight=True)
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
@@ -259,7 +297,7 @@ class Raw(BeginFrame):
             await self._recorder.move(in_sight=False)
             await self._draw_anew()  # of what is there already nothing would be handed out
         self._recorder.check_recording()
-        if self._page.surfaces_in_picture:  # and then the one that counts
+        if self._page.heed >= SURFACES:  # and then the one that counts
             await self._move()
             await self._films_arrive(None)
         await self.draw(meanwhile=meanwhile)
@@ -311,6 +349,9 @@ class Screenshot:
             self._page.warn(f"{shown} moves by the wall clock, if it moves, where frames come by screenshots")
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
+        pass
+
+    async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         pass
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:

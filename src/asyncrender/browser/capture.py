@@ -74,7 +74,7 @@ class Capture:
     async def skip(self, frame: int, *, more: bool = False) -> None:
         """`more`: the next frame will be asked for, to which the page may move while this one is drawn."""
         await self._move_to(frame)
-        await self._timed(frame, self._camera.draw(frame, self.page.go_on if more else None))
+        await self._timed(frame, self._camera.pass_by(frame, self.page.go_on if more else None))
 
     async def picture(self, frame: int, *, more: bool = False) -> Picture:
         """What the frame shows; a raw picture may still be on its way. `more`: as in `skip`.

@@ -35,7 +35,8 @@
     let frameCallbacks = new Map(), idleCallbacks = new Map();
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
     const clock = {
-      now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false, transitions: 0,
+      now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false, orders: false,
+      transitions: 0,
     };
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
@@ -486,7 +487,8 @@
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
-      return Math.max(clock.media?.inPicture() ?? 0, Number(clock.surfaces));
+      // What its drawing has to heed: `Page.heed` in page.py.
+      return Math.max(clock.media?.inPicture() ?? 0, clock.surfaces ? 2 : clock.orders || clock.transitions ? 1 : 0);
     },
     // The frame of these ticks is drawn. True once it is known which tick of ours is which of the page's.
     async drawnAt(ticks) {

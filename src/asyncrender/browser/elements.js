@@ -104,6 +104,13 @@
     return transfer.call(this);
   });
 
+  // What it orders may be carried out for a drawing only: without any it would pile up.
+  const {getContext} = HTMLCanvasElement.prototype;
+  define(HTMLCanvasElement.prototype, 'getContext', function (...given) {
+    if (/webgl|webgpu/.test(given[0])) clock.orders = true;
+    return getContext.apply(this, given);
+  });
+
   // ---- answers from outside hold the clock --------------------------------------------------------------------------
 
   const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');

@@ -517,7 +517,7 @@
         && box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
       const fresh = seen && !state.seen;
       state.seen = seen;
-      return fresh ? 2 : Number(state.presented > 0 && element.isConnected);
+      return fresh ? 3 : state.presented > 0 && element.isConnected ? 2 : 0;
     };
 
     state.adopt = () => {

@@ -88,8 +88,8 @@ class Page:
         self._images: dict[str, str] = {}
         self.look_at_image: Callable[[str, bytes], None] | None = None
         """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
-        self.surfaces_in_picture = 0
-        """Films and offscreen canvases, which wait for no frame. 0: none; 1: some; 2: a film just came into view."""
+        self.heed = 0
+        """What the drawing of the frame has to heed. 0: nothing; else `camera.DRAWING`, `SURFACES` or `NEW_FILM`."""
         self.warnings: list[str] = []
         for name, listener in self._listeners().items():
             self._connection.listen(name, listener, session)
@@ -184,7 +184,7 @@ class Page:
         self._frame = frame
         seconds = self._options.timeouts.frame
         try:
-            self.surfaces_in_picture = await patience.wait(self._move(frame), seconds)
+            self.heed = await patience.wait(self._move(frame), seconds)
         except TimeoutError:
             late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
             raise (await stall.judge(late, self, self._connection)).at(frame=frame) from None
