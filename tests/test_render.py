@@ -50,7 +50,9 @@ async def test_a_silent_films_files_are_read_once_each(tmp_path: Path, monkeypat
 
 @pytest.mark.asyncio
 async def test_as_an_asyncio_user_writes_it(tmp_path: Path) -> None:
-    task = asyncio.create_task(ar.render(SCENES / "css.html", tmp_path / "out.mkv", small()))
+    picture = "<img src='data:image/svg+xml,<svg xmlns=%22http://www.w3.org/2000/svg%22/>'>"  # is looked into beside
+    scene = ar.Html((SCENES / "css.html").read_text() + picture)
+    task = asyncio.create_task(ar.render(scene, tmp_path / "out.mkv", small()))
     result = await asyncio.wait_for(task, 120)
     assert result.output == tmp_path / "out.mkv"
 

@@ -97,6 +97,8 @@ class Connection:
         self._unsent: deque[memoryview] = deque()
         self._sending = False
         """What is unsent a task is about to send."""
+        self._works: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
+        self._called = anyio.Event()
         self._next_id = 0
         self._pending: dict[int, Command] = {}
         self._abandoned: dict[str | None, str] = {}
@@ -154,7 +156,16 @@ class Connection:
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something beside, for as long as the connection is open. What it raises ends the connection."""
-        self._tasks.start_soon(work)
+        self._works.append(work)
+        self._called.set()
+
+    async def _begin_all(self) -> None:
+        """The event loop itself calls listeners, and out of no task anyio begins none, unless `anyio.run` is around."""
+        while True:
+            await self._called.wait()
+            self._called = anyio.Event()
+            while self._works:
+                self._tasks.start_soon(self._works.popleft())
 
     def abandon(self, session: str, why: str) -> None:
         """Fail what is pending in a session, and all that follows: its renderer died. `why` is a sentence."""
@@ -211,7 +222,7 @@ class Connection:
         self._unsent.append(data)
         if not self._sending:
             self._sending = True
-            self._tasks.start_soon(self._send_rest)
+            self.begin(self._send_rest)
 
     async def _send_rest(self) -> None:
         try:
@@ -258,6 +269,7 @@ async def open_connection(
     async with open_task_group() as tasks:
         connection = Connection(tasks, to_browser, from_browser, last_words)
         tasks.start_soon(connection._receive_all)
+        tasks.start_soon(connection._begin_all)
         yield connection
         tasks.cancel_scope.cancel()
 
