@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from PIL import Image
@@ -1028,3 +1029,76 @@ async def test_how_fast_the_graphics_card_is_nobody_can_ask(tmp_path: Path) -> N
     assert ones == twos == [None, None]
     assert "OES_texture_float_linear" in two
     assert not any("timer" in name for name in one + two)
+
+
+AUDIO = """<script>
+  const said = [], context = new AudioContext();
+  const times = () => `${context.currentTime.toFixed(3)} ${performance.now().toFixed()}`;
+  const say = what => said.push(`${what} ${context.state} ${times()}`);
+  say('new');
+  context.onstatechange = () => say('change');
+  const tone = context.createOscillator(), piece = new AudioBufferSourceNode(context);
+  tone.onended = () => say('tone');
+  tone.start();
+  tone.stop(0.15);
+  piece.buffer = context.createBuffer(1, 4410, 44100);
+  piece.playbackRate.value = 0.5;
+  piece.addEventListener('ended', () => say('piece'));
+  piece.start(0.2);
+  setTimeout(() => context.suspend().then(() => say('suspended')), 100);
+  setTimeout(() => context.resume().then(() => say('resumed')), 200);
+  setTimeout(() => {
+    said.push(context.getOutputTimestamp());
+    context.close().then(() => context.resume()).catch(error => say(error.name));
+  }, 600);
+</script>"""
+
+
+async def test_an_audio_context_goes_by_the_pages_clock(capture: str, tmp_path: Path) -> None:
+    async with opened(ar.Html(AUDIO), tmp_path, capture=capture) as page:
+        *_, said = await answers(page, "said", frames=17)
+    assert said == [
+        "new suspended 0.000 0",
+        "change running 0.000 0",
+        "change suspended 0.100 100",
+        "suspended suspended 0.100 100",
+        "change running 0.100 200",
+        "resumed running 0.100 200",
+        "tone running 0.150 250",
+        "piece running 0.400 500",
+        {"contextTime": pytest.approx(0.5), "performanceTime": 600},
+        "change closed 0.500 600",
+        "InvalidStateError closed 0.500 600",
+    ]
+
+
+AUDIO_BEFORE = """<script>
+  const context = new AudioContext();
+  window.asyncrender.ready = new Promise(done => { setTimeout(done, 200); });
+</script>"""
+
+
+async def test_an_audio_context_that_ran_before_frame_0_goes_on_where_it_is(tmp_path: Path) -> None:
+    async with opened(ar.Html(AUDIO_BEFORE), tmp_path) as page:
+        times = await answers(page, "context.currentTime", frames=3)
+    assert times == pytest.approx([0.2, 0.24, 0.28])
+
+
+async def test_an_offline_audio_context_has_a_clock_of_its_own(tmp_path: Path) -> None:
+    text = """<script>
+      let over = null;
+      const context = new OfflineAudioContext(1, 4480, 44800), tone = new OscillatorNode(context);
+      tone.onended = () => { over = context.currentTime; };
+      tone.start();
+      tone.stop(0.05);
+      context.startRendering();
+    </script>"""
+    async with opened(ar.Html(text), tmp_path) as page:
+        await page.picture(0)
+        assert await page.page.evaluate("[context.currentTime, context.state]") == [0.1, "closed"]
+        for _ in range(100):
+            if await page.page.evaluate("over !== null"):
+                break
+            await anyio.sleep(0.05)
+        else:
+            pytest.fail("nobody was told of the end")

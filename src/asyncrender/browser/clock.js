@@ -38,6 +38,9 @@
       now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false, orders: false,
       transitions: 0,
     };
+    // What counts time by itself goes on over a new zero.
+    let before = 0;
+    clock.lived = () => clock.now + before;
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
@@ -353,6 +356,7 @@
       const passed = clock.now;
       for (const timer of timers.values()) timer.at -= passed;
       clock.now = 0;
+      before += passed;
       clock.media?.zero(passed);
       for (const worker of clock.workers) worker.zero();
       restartAnimations();
@@ -363,6 +367,7 @@
       const late = time - clock.now;
       for (const timer of timers.values()) timer.at += late;
       clock.now = time;
+      before -= late;
       for (const worker of clock.workers) worker.join(late);
     };
     clock.moveTo = moveTo;

@@ -17,7 +17,7 @@ from asyncrender.browser.workers import lead_workers
 from asyncrender.errors import InvalidOption
 from asyncrender.specs import RenderOptions
 
-SCRIPTS = ("clock.js", "surroundings.js", "workers.js", "elements.js", "scrolling.js")
+SCRIPTS = ("clock.js", "surroundings.js", "workers.js", "elements.js", "scrolling.js", "audio.js")
 """What runs in every document before its own first script, in this order; what in every worker: `workers`."""
 
 
