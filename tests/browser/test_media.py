@@ -674,3 +674,43 @@ async def test_a_film_that_is_just_being_opened_at_the_end_is_closed(tmp_path: P
         await began.wait()
         tasks.cancel_scope.cancel()
     assert opened == closed == ["film.mp4"]
+
+
+LOADED_LATE = """<video id="video" muted autoplay></video><script>
+  const said = [];
+  for (const name of ['loadstart', 'loadedmetadata', 'canplay', 'error'])
+    video.addEventListener(name, () => said.push(`${name} ${performance.now().toFixed()}`));
+  const load = () => {
+    video.src = SOURCE;
+    setTimeout(() => said.push('timer'), 1);
+    setTimeout(() => said.push('timer'), 1);
+  };
+  ON
+</script>"""
+
+
+@pytest.mark.parametrize(
+    ("on", "said", "position"),
+    [
+        ("setTimeout(load, 50)", ["timer", "timer", "loadstart 52", "loadedmetadata 52", "canplay 52"], 0.03),
+        ("setTimeout(load, 79)", ["loadstart 80", "loadedmetadata 80", "canplay 80", "timer", "timer"], 0.001),
+        ("setTimeout(load, 80)", ["loadstart 80", "loadedmetadata 80", "canplay 80"], 0),
+    ],
+)
+async def test_a_load_begins_after_timers_of_a_millisecond_if_the_frame_has_room(
+    on: str, said: list[str], position: float, tmp_path: Path
+) -> None:
+    film = make_film(tmp_path / "film")
+    page_text = LOADED_LATE.replace("SOURCE", f"'{film.name}'").replace("ON", on)
+    async with opened(page_text, tmp_path, capture="beginframe") as page:
+        await numbers(page, range(3))
+        assert await page.page.evaluate("said") == said
+        assert await page.page.evaluate("video.currentTime") == pytest.approx(position)
+
+
+async def test_what_is_missing_says_so_when_its_load_has_begun(tmp_path: Path) -> None:
+    page_text = LOADED_LATE.replace("SOURCE", "'missing.mp4'").replace("ON", "setTimeout(load, 50)")
+    async with opened(page_text, tmp_path, capture="beginframe") as page:
+        for frame in range(3):
+            await shot(page, frame)
+        assert await page.page.evaluate("said") == ["timer", "timer", "loadstart 52", "error 52"]

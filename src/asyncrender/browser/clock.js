@@ -41,6 +41,9 @@
     // What counts time by itself goes on over a new zero.
     let before = 0;
     clock.lived = () => clock.now + before;
+    // In so many ms, but before the frame is drawn that the page is on its way to; at once while the clock stands.
+    let bound = 0;
+    clock.within = delay => Math.max(clock.now, Math.min(clock.now + delay, bound));
     const knownRoots = new WeakSet();
     clock.addRoot = root => {
       if (!knownRoots.has(root)) clock.shadowRoots.add(new WeakRef(root));
@@ -324,6 +327,7 @@
     // `enough` ends the move early: what the page begins when it is ready belongs to frame 0.
     const moveTo = async (time, seek, enough) => {
       advancing = true;
+      bound = enough ? 0 : time;
       try {
         await drawingIsOver();
         // What the page does on the way may begin animations, which are no older than that.
@@ -355,7 +359,7 @@
     clock.zero = () => {
       const passed = clock.now;
       for (const timer of timers.values()) timer.at -= passed;
-      clock.now = 0;
+      clock.now = bound = 0;
       before += passed;
       clock.media?.zero(passed);
       for (const worker of clock.workers) worker.zero();

@@ -13,6 +13,8 @@
   const EPSILON = 1e-6;
   // So long, in ms, a frame is waited for before it is handed to the element again: its player may have been new.
   const SHOWN_MS = 250, SHOWN_ATTEMPTS = 40;
+  // So long, in ms, a load takes to begin, as in a browser: players count on timers of 1 ms to come before.
+  const LOAD_MS = 2;
   const NOTHING = 0, METADATA = 1, ENOUGH = 4;
   const EVENTS = ['abort', 'canplay', 'canplaythrough', 'durationchange', 'emptied', 'ended', 'error', 'loadeddata',
     'loadedmetadata', 'loadstart', 'pause', 'play', 'playing', 'progress', 'ratechange', 'resize', 'seeked', 'seeking',
@@ -157,8 +159,8 @@
 
     // -- events, in virtual time and in a fixed order
     const fire = name => element.dispatchEvent(new Event(name));
-    const queue = (callback, before) =>
-      clock.addTask({callback, args: [], window, document, report: native.reportError, before}, clock.now);
+    const queue = (callback, before, at = clock.now) =>
+      clock.addTask({callback, args: [], window, document, report: native.reportError, before}, at);
     const queueEvents = (...names) => { for (const name of names) queue(() => fire(name)); };
     for (const name of EVENTS)
       listen.call(element, name, event => {
@@ -221,6 +223,12 @@
     const beginning = () => bounded(seconds(element, 'seek') || fragment().start);
     state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
 
+    // When it was asked for, and when it begins; the clock may get a new zero meanwhile.
+    const takes = load => {
+      const asked = clock.lived(), delay = clock.within(LOAD_MS) - clock.now;
+      load.from = () => clock.now - (clock.lived() - asked);
+      load.due = () => Math.max(clock.now, load.from() + delay);
+    };
     // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began.
     state.open = () => {
       const wanted = candidates().map(resolved);
@@ -230,6 +238,7 @@
       if (state.load) reset();
       else state.at = clock.now;
       const load = state.load = {signature, done: false, again: false};
+      takes(load);
       if (!wanted.length) {
         load.done = true;
         queue(() => {}, async () => { if (state.load === load) await showNothing(); });
@@ -239,7 +248,7 @@
       const sources = wanted.map(source => [source, grab(source)]);
       for (const [, bytes] of sources) bytes?.catch(() => {});
       attach();
-      queueEvents('loadstart');
+      queue(() => { if (state.load === load) fire('loadstart'); }, null, load.due());
       const opening = () => load.opening ??= (async () => {
         let said = 'it has no source';
         for (const [source, bytes] of sources) {
@@ -261,13 +270,16 @@
       load.begin = () => {
         if (load.begun) return;
         load.begun = true;
+        takes(load);
         queue(() => {
           if (state.load !== load || state.broken) return;
           state.readyState = METADATA;
-          anchor(bounded(advanced(clock.now) || fragment().start));
+          const from = load.from();
+          state.position = bounded(advanced(from) || fragment().start);
+          state.at = Math.max(state.at, from);
           state.ended = state.paused && !element.loop && state.position >= state.film.duration;
           for (const name of ['durationchange', 'loadedmetadata']) fire(name);
-        }, opening);
+        }, opening, load.due());
         queue(() => {
           if (state.load !== load || state.broken) { load.done = true; return; }
           state.readyState = ENOUGH;
@@ -276,7 +288,7 @@
           startByItself();
           queue(() => { if (!state.paused) fire('playing'); settlePromises(); });
           changed();
-        }, () => state.show());
+        }, () => state.show(), load.due());
       };
       if (!lazy()) load.begin();
     };
@@ -297,7 +309,7 @@
       warn(`the ${kind} ${state.label()} cannot be shown: ${said}`);
       await showNothing();
       load.done = true;
-      queue(() => { fire('error'); settlePromises(); });
+      queue(() => { fire('error'); settlePromises(); }, null, load.due());
     };
     // A video in view that never had a picture, or lost its stream, keeps the compositor from drawing anything at all: so
     // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"). The stream stays:
@@ -320,7 +332,7 @@
       if (state.started || !byItself()) return;
       state.started = true;
       state.position = beginning();
-      state.at = Math.max(clock.now, offset() * 1000);
+      state.at = Math.max(state.load.from(), offset() * 1000);
       begin(state.at);
     };
     const begin = at => {
