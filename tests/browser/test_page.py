@@ -545,6 +545,21 @@ async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
     assert bounced[6:10] == (80, 60, 40, 20)
 
 
+BACKWARDS = """<b id="b">b</b><script>
+  const one = b.animate([{opacity: 0}, {opacity: 0.5}], 100);
+  one.pause();
+  %s;
+  setTimeout(() => requestAnimationFrame(() => { one.startTime = performance.now() + 300; }), 200);
+</script>"""
+
+
+@pytest.mark.parametrize("turn", ["one.reverse(); one.pause()", "one.updatePlaybackRate(-1)", "one.playbackRate = -1"])
+async def test_what_goes_backwards_is_not_over_where_it_begins(turn: str, tmp_path: Path) -> None:
+    opacity = "Math.round(getComputedStyle(b).opacity * 100)"
+    async with opened(ar.Html(BACKWARDS % turn), tmp_path, capture="beginframe") as page:
+        assert (await answers(page, opacity, frames=7))[5:] == [50, 50]
+
+
 STEPS = """<body><style>@keyframes m { from { left: 0 } to { left: 100px } }
   i { position: absolute; animation: m 1s steps(10) both }</style><script>
   const begun = [];
@@ -625,10 +640,11 @@ MANY = """<!doctype html><style>b { animation: go 1s infinite } @keyframes go { 
 </script>"""
 
 
-async def test_what_moves_by_itself_is_looked_for_once_a_frame_and_not_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["", "requestAnimationFrame(function draw() { requestAnimationFrame(draw); });"])
+async def test_what_moves_by_itself_is_looked_for_once_a_frame_and_not_told_of(script: str, tmp_path: Path) -> None:
     """Each look, and each word of Chromium's about one of them, costs: some pages have hundreds."""
     told_of: list[dict[str, Any]] = []
-    async with opened(ar.Html(MANY), tmp_path) as page:
+    async with opened(ar.Html(f"{MANY}<script>{script}</script>"), tmp_path) as page:
         page.page.listen("Animation.animationUpdated", told_of.append)
         for frame in range(3):
             await page.skip(frame)

@@ -104,10 +104,8 @@
     clock.alive = entry => {
       try { return !entry.window.closed && entry.window.document === entry.document; } catch { return false; }
     };
-    let calls = 0;
     const call = (entry, ...args) => {
       if (!clock.alive(entry)) return;
-      calls++;
       try { Reflect.apply(entry.callback, entry.window, args); } catch (error) { entry.report(error); }
     };
 
@@ -224,6 +222,8 @@
     const runs = animation => animation.playState === 'running' && byTime(animation.timeline);
     // `getAnimations` leaves out some that run: those that go backwards from their end.
     clock.begun = new Set();
+    // Some may go backwards: one that a frame's scripts begin is put where it is not over before the frame is drawn.
+    clock.backwards = false;
     // Where the page has put them.
     clock.sought = new WeakMap();
     const animations = () => {
@@ -257,7 +257,8 @@
       putAt(animation, due);
       found.set = Number(native.animationTime.call(animation) ?? due);
     };
-    // A look costs: Chromium sorts all animations by where their elements are in the document. What is new began `at`.
+    // A look costs: Chromium sorts all animations by where their elements are in the document. What is new began `at`; what
+    // begins after the frame's look stands where it is until the next one.
     const pin = (at = clock.now) => {
       looks++;
       for (const animation of animations()) {
@@ -338,7 +339,6 @@
         clock.now = time;
         if (seek) await carryOut(seek, time);
         pin(acts ? time : before);
-        const known = calls + clock.tasks, alone = !clock.workers.size && !clock.media?.states.length;
         for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
         for (const worker of clock.workers) worker.move(time);
@@ -346,7 +346,7 @@
         await runFrameCallbacks();
         await runIdleCallbacks();
         await runTimers(time);
-        if (!alone || calls + clock.tasks !== known) pin();
+        if (clock.backwards) pin();
         pinSmil(false);
         await clock.media?.finish();
         // Layout is what asks for fonts and pictures: now, so that they can be waited for before the frame is drawn.

@@ -28,6 +28,7 @@
       clock.catchUp(this);
       begin.apply(this, args);
       clock.begun.add(this);
+      if (name === 'reverse' || name === 'updatePlaybackRate' && args[0] < 0) clock.backwards = true;
       if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
     });
   }
@@ -36,6 +37,7 @@
     clock.catchUp(this);
     rate.set.call(this, value);
     clock.begun.add(this);
+    if (value < 0) clock.backwards = true;
     clock.anchor(this);
   });
   defineGetter(Animation.prototype, 'currentTime', function () {
