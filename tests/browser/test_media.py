@@ -714,3 +714,28 @@ async def test_what_is_missing_says_so_when_its_load_has_begun(tmp_path: Path) -
         for frame in range(3):
             await shot(page, frame)
         assert await page.page.evaluate("said") == ["timer", "timer", "loadstart 52", "error 52"]
+
+
+PARTS = """<p id="p"></p><script>
+  const {takeRecords} = MutationObserver.prototype;
+  let looks = 0;
+  MutationObserver.prototype.takeRecords = function () { looks++; return takeRecords.call(this); };
+  customElements.define('e-part', class extends HTMLElement {
+    constructor() { super(); this.attachShadow({mode: 'open'}).innerHTML = '<b>b</b>'; }
+  });
+  requestAnimationFrame(function draw() {
+    p.innerHTML = '<e-part></e-part><iframe></iframe>';
+    requestAnimationFrame(draw);
+  });
+</script>"""
+
+
+async def test_parts_that_have_left_the_page_are_not_looked_at_any_more(tmp_path: Path) -> None:
+    """A page that draws its parts anew would be slower from frame to frame."""
+    counted = []
+    async with opened(PARTS, tmp_path, capture="beginframe") as page:
+        for frame in range(12):
+            await page.skip(frame)
+            counted.append(await page.page.evaluate("looks"))
+    looks = np.diff(counted)
+    assert set(looks[4:]) == {looks[2]}

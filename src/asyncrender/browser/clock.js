@@ -206,7 +206,8 @@
     // animation is put where the clock says. An anchor remembers at which time it stood where; one that did not run at
     // the last look is anchored anew.
     const roots = () => {
-      const shown = [...windows].filter(window => !window.closed).map(window => window.document);
+      for (const window of windows) if (window.closed) windows.delete(window);
+      const shown = [...windows].map(window => window.document);
       for (const held of clock.shadowRoots) {
         const root = held.deref();
         if (!root) clock.shadowRoots.delete(held);

@@ -33,7 +33,7 @@
     const states = [], observed = new Set(), warnings = [];
     const media = {states, observed, warnings, serial: 0, names: new Map()};
     const settle = async () => {
-      for (const look of observed) look();
+      for (const one of observed) if (clock.alive(one)) one.look(); else observed.delete(one);
       for (const {segments} of states.filter(state => !clock.alive(state)))
         if (segments.at(-1)?.end === null) segments.at(-1).end = clock.now / 1000;
     };
@@ -564,25 +564,26 @@
     for (const node of root.querySelectorAll('*'))
       if (node instanceof HTMLMediaElement || node.shadowRoot) adopt(node);
   };
+  const handle = records => {
+    for (const {type, target, attributeName, addedNodes} of records) {
+      if (type === 'attributes') {
+        if (attributeName === 'src') adopt(target);
+        else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).setLoop(() => {});
+        continue;
+      }
+      for (const node of addedNodes)
+        if (node instanceof Element) { adopt(node); adoptAll(node); }
+    }
+  };
+  // One for all: some pages make a shadow root for each of their elements, and new ones in every frame.
+  const observer = new MutationObserver(handle);
+  media.observed.add({window, document, look: () => handle(observer.takeRecords())});
   const watched = new WeakSet();
   const watch = root => {
     if (watched.has(root)) return;
     watched.add(root);
     if (root instanceof ShadowRoot) clock.addRoot(root);
-    const handle = records => {
-      for (const {type, target, attributeName, addedNodes} of records) {
-        if (type === 'attributes') {
-          if (attributeName === 'src') adopt(target);
-          else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).setLoop(() => {});
-          continue;
-        }
-        for (const node of addedNodes)
-          if (node instanceof Element) { adopt(node); adoptAll(node); }
-      }
-    };
-    const observer = new MutationObserver(handle);
     observer.observe(root, {subtree: true, childList: true, attributes: true, attributeFilter: ['src', 'loop']});
-    media.observed.add(() => handle(observer.takeRecords()));
     adoptAll(root);
   };
   const attachShadow = Element.prototype.attachShadow;
