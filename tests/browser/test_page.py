@@ -202,6 +202,41 @@ FOUR_MS = """<script>
 </script>"""
 
 
+DUE = """<script>
+  const log = [], say = name => () => log.push([name, Math.round(performance.now())]);
+  window.asyncrender.ready = new Promise(resolve => { setTimeout(resolve, 100); });
+  setTimeout(say('before'), 300);
+  setTimeout(() => {
+    const far = setTimeout(say('cleared'), 160);
+    setTimeout(say('third'), 130);
+    setTimeout(say('first'), 90);
+    setTimeout(say('fourth'), 130);
+    setTimeout(() => {
+      clearTimeout(far);
+      setTimeout(say('second'), 5);
+      setTimeout(say('fifth'), 40);
+    }, 90);
+    const id = setInterval(() => { if (say('every')() > 7) clearInterval(id); }, 65);
+  }, 100);
+</script>"""
+
+
+async def test_timers_come_when_they_are_due_whenever_they_were_set(tmp_path: Path) -> None:
+    """Some are set before zero, some for frames to come, some for the present one."""
+    log = await told(DUE, "log", tmp_path)
+    assert log == [
+        ["every", 65],
+        ["first", 90],
+        ["second", 95],
+        ["third", 130],
+        ["fourth", 130],
+        ["every", 130],
+        ["fifth", 130],
+        ["every", 195],
+        ["before", 200],
+    ]
+
+
 async def test_nested_timers_are_slowed_down_as_html_says_so_that_none_stops_the_clock(tmp_path: Path) -> None:
     async with opened(ar.Html(FOUR_MS), tmp_path) as page:
         await page.skip(0)

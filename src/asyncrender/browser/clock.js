@@ -119,32 +119,53 @@
       }
     };
 
+    // Those up to `horizon` are near, in the order of all: not every timer is looked at for each one that is due.
+    let near = new Map(), horizon = -Infinity;
+    const keep = (id, timer) => {
+      timers.set(id, timer);
+      if (timer.at <= horizon) near.set(id, timer);
+    };
+    const drop = id => {
+      timers.delete(id);
+      near.delete(id);
+    };
+    const shiftTimers = by => {
+      for (const timer of timers.values()) timer.at += by;
+      horizon = -Infinity;
+    };
+    const lookAhead = until => {
+      horizon = until;
+      near = new Map();
+      timers.forEach((timer, id) => { if (timer.at <= horizon) near.set(id, timer); });
+    };
     clock.addTimer = (entry, delay, every) => {
       delay = Math.max(0, Math.trunc(Number(delay)) || 0);
       if (delay > 0x7fffffff) delay = 0;
       if (nesting >= NESTING_LIMIT) delay = Math.max(delay, NESTED_DELAY);
       const id = nextId++;
-      timers.set(id, {...entry, at: clock.now + delay, every: every ? Math.max(delay, 1) : 0, nesting: nesting + 1});
+      keep(id, {...entry, at: clock.now + delay, every: every ? Math.max(delay, 1) : 0, nesting: nesting + 1});
       if (timers.get(id).at <= clock.now) pumpSoon();
       return id;
     };
     // A task of our own at an exact time, which stands until `before` is over.
     clock.addTask = (task, at) => {
       const id = nextId++;
-      timers.set(id, {...task, at, every: 0, nesting: 0});
+      keep(id, {...task, at, every: 0, nesting: 0});
       if (at <= clock.now) pumpSoon();
       return id;
     };
-    clock.removeTimer = id => { timers.delete(id); };
+    clock.removeTimer = id => { drop(id); };
     clock.addFrame = entry => { const id = nextId++; frameCallbacks.set(id, entry); return id; };
     clock.removeFrame = id => { frameCallbacks.delete(id); };
     clock.addIdle = entry => { const id = nextId++; idleCallbacks.set(id, entry); return id; };
     clock.removeIdle = id => { idleCallbacks.delete(id); };
 
     const firstDue = until => {
-      let found = null;
-      for (const [id, timer] of timers)
-        if (timer.at <= until + EPSILON && (found === null || timer.at < timers.get(found).at - EPSILON)) found = id;
+      if (until + EPSILON > horizon) lookAhead(until + EPSILON);
+      let found = null, at = Infinity;
+      near.forEach((timer, id) => {
+        if (timer.at <= until + EPSILON && timer.at < at - EPSILON) [found, at] = [id, timer.at];
+      });
       return found;
     };
     // One after the other: a task may stand for a while, and none may overtake it.
@@ -160,9 +181,9 @@
         if (timer.every) {
           timer.nesting++;
           timer.at += timer.nesting > NESTING_LIMIT ? Math.max(timer.every, NESTED_DELAY) : timer.every;
-          timers.delete(id);
-          timers.set(id, timer);
-        } else timers.delete(id);
+          drop(id);
+          keep(id, timer);
+        } else drop(id);
         if (timer.before) try { await timer.before(); } catch (error) { timer.report(error); }
         nesting = timer.nesting;
         call(timer, ...timer.args);
@@ -359,7 +380,7 @@
     // Zero is set: everything pending is moved back by the time that passed before the page was ready.
     clock.zero = () => {
       const passed = clock.now;
-      for (const timer of timers.values()) timer.at -= passed;
+      shiftTimers(-passed);
       clock.now = bound = 0;
       before += passed;
       clock.media?.zero(passed);
@@ -370,7 +391,7 @@
     // A document of another origin that comes later begins at the time of its page.
     clock.join = time => {
       const late = time - clock.now;
-      for (const timer of timers.values()) timer.at += late;
+      shiftTimers(late);
       clock.now = time;
       before -= late;
       for (const worker of clock.workers) worker.join(late);
