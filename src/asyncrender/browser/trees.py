@@ -18,7 +18,7 @@ class OwnTrees:
 
     def __init__(self, connection: Connection, session: str, control: str) -> None:
         self._connection, self._session, self._control = connection, session, control
-        self._call = partial(connection.call, session=session)
+        self._call, self._send = partial(connection.call, session=session), partial(connection.send, session=session)
         self._begun: list[str] = []
         """Animations since the last time; without any nothing is asked."""
         connection.listen("Animation.animationCreated", lambda event: self._begun.append(event["id"]), session)
@@ -42,16 +42,14 @@ class OwnTrees:
                     await self._call("Runtime.releaseObjectGroup", GROUP)
 
     async def _hand_over(self, hosts: str) -> None:
-        """`hosts`: DevTools' name of an array of elements."""
-        adopt = f"function () {{ globalThis.{self._control}.clock.adopt(this); }}"
+        """`hosts`: DevTools' name of an array of elements. All are asked about at once: an icon is often a `<use>`."""
         listed = await self._call("Runtime.getProperties", {"objectId": hosts, "ownProperties": True})
-        for host in listed["result"]:
-            if not host["name"].isdecimal():  # its length
-                continue
-            question = {"objectId": host["value"]["objectId"], "depth": 1, "pierce": True}
-            node = (await self._call("DOM.describeNode", question))["node"]
-            for root in node.get("shadowRoots", []):
-                if root["shadowRootType"] == "user-agent":
-                    found = await self._call("DOM.resolveNode", {"backendNodeId": root["backendNodeId"], **GROUP})
-                    order = {"objectId": found["object"]["objectId"], "functionDeclaration": adopt}
-                    await self._call("Runtime.callFunctionOn", order)
+        names = [one["value"]["objectId"] for one in listed["result"] if one["name"].isdecimal()]  # not its length
+        described = [self._send("DOM.describeNode", {"objectId": name, "depth": 1, "pierce": True}) for name in names]
+        roots = [root for one in described for root in (await one.result())["node"].get("shadowRoots", [])]
+        own = [root["backendNodeId"] for root in roots if root["shadowRootType"] == "user-agent"]
+        resolved = [self._send("DOM.resolveNode", {"backendNodeId": number, **GROUP}) for number in own]
+        arguments = [{"objectId": (await one.result())["object"]["objectId"]} for one in resolved]
+        adopt = f"function (...roots) {{ for (const root of roots) globalThis.{self._control}.clock.adopt(root); }}"
+        order = {"objectId": hosts, "functionDeclaration": adopt, "arguments": arguments}
+        await self._call("Runtime.callFunctionOn", order)
