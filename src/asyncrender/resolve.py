@@ -51,9 +51,9 @@ WORKER_BYTES = 700 << 20
 
 CORES_PER_RAW_WORKER = 2
 """A raw worker's compositor, page and encoder work at the same time: one all but fills two cores. Two have to live
-through the earlier frames besides, and are slower (dom: 52 frames a second instead of 65, ultrafast). Where a page is
-jumped through, one for each core is better: 1.04 to 1.3 times as fast with x264 ultrafast, 0.96 to 1.2 times with
-medium, and 1.8 times where its frames wait for a server."""
+through the earlier frames besides, and gain nothing (0.94 to 1.05 times as fast, stateful and dom, ultrafast). Where a
+page is jumped through, one for each core is better: 1.04 to 1.3 times as fast with x264 ultrafast, 0.96 to 1.2 times
+with medium, and 1.8 times where its frames wait for a server."""
 
 MOST_THREADS = 8
 """Of one encoder. Modelled: x264 medium has then cores enough for any page that one browser draws."""
