@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 import asyncrender as ar
+from asyncrender.browser import camera
 
 ON_UVLOOP = importlib.util.find_spec("uvloop") is not None
 """As the command line."""
@@ -18,6 +19,8 @@ ON_UVLOOP = importlib.util.find_spec("uvloop") is not None
 
 async def main(job: dict[str, Any]) -> None:
     options = ar.RenderOptions.model_validate(job["options"])
+    if job.get("draws_all"):  # also the frames that nobody sees, as there is no option for it
+        camera.DRAWN_EVERY = 1
     first: list[float] = []
 
     def look(progress: ar.Progress) -> None:
