@@ -65,8 +65,8 @@ def _browser_ms(scene: str, size: str, folder: Path) -> float:
             "capture": "beginframe",
             "video": {"preset": "ultrafast"},
         }
-        job = {"scene": str(scenes.page(scene)), "output": str(folder / "alone.mp4"), "options": options}
-        job["draws_all"] = True
+        output = str(folder / "alone.mp4")
+        job = {"scene": str(scenes.page(scene)), "output": output, "options": options, "draws_all": True}
         usage = meter.measure(meter.our_render(job, folder), timeout_seconds=RUN_SECONDS)
         if usage.returncode:
             raise SystemExit(f"{scene} could not be drawn: {usage.stderr}")

@@ -167,11 +167,14 @@ class BeginFrame:
         if self._has_to_draw():
             await self.draw(frame, meanwhile)
         else:
-            await self._frame(UNSEEN, self._ticks_of(frame))
+            await self._live_through(frame, meanwhile)
+        self._passed += 1
 
     def _has_to_draw(self) -> bool:
-        self._passed += 1
-        return bool(self._page.heed) or self.images_move or (self._passed - 1) % DRAWN_EVERY < DRAWN_AT_ONCE
+        return bool(self._page.heed) or self.images_move or self._passed % DRAWN_EVERY < DRAWN_AT_ONCE
+
+    async def _live_through(self, frame: int, meanwhile: Meanwhile) -> None:
+        await self._frame(UNSEEN, self._ticks_of(frame))
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         await self._first_drawing()
@@ -264,8 +267,8 @@ class Raw(BeginFrame):
         """Two frames are on their way at the most; where the page stands still, no other one tells of the last."""
         await self._move()
         known = not self._recorder.on or await self._recorder.arrived(all_but=1 if self._moving else 0)
-        if known and meanwhile is not None and self._ticks_known and self._moving:
-            meanwhile(milliseconds(self._ticks + self._step))
+        if known and self._moving:
+            self._let_go_on(meanwhile)
         await self._frame({})
         self._row += 1
         if self._recorder.on and self._lessons and not self._ticks_known and self._row > 1:
@@ -275,14 +278,15 @@ class Raw(BeginFrame):
         if not known:
             await self._draw_anew()
 
-    async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
-        if self._has_to_draw():
-            await self.draw(frame, meanwhile)
-        else:
-            if meanwhile is not None and self._ticks_known:
-                meanwhile(milliseconds(self._ticks + self._step))
-            await super()._frame(UNSEEN)
-            self._row = 0
+    async def _live_through(self, frame: int, meanwhile: Meanwhile) -> None:
+        self._let_go_on(meanwhile)
+        await super()._frame(UNSEEN)
+        self._row = 0
+
+    def _let_go_on(self, meanwhile: Meanwhile) -> None:
+        """Before the next frame, to which the page may move once that is out of its hands."""
+        if meanwhile is not None and self._ticks_known:
+            meanwhile(milliseconds(self._ticks + self._step))
 
     async def _move(self) -> None:
         """A page that once had surfaces of its own stays in sight."""

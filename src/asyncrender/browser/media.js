@@ -523,6 +523,7 @@
         try { callback.call(element, clock.now, {...metadata}); } catch (error) { native.reportError(error); }
     };
 
+    // As in `Page.heed`.
     state.inPicture = () => {
       const box = element.getBoundingClientRect(), {innerWidth, innerHeight} = state.window;
       const seen = state.presented > 0 && element.isConnected && element.checkVisibility({opacityProperty: true})
