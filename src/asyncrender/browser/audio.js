@@ -1,9 +1,9 @@
-// AudioContext goes by the page's clock: what time it is there, whether it runs, when what it plays is over. What its
-// nodes compute is not seen, and comes in real time as ever. Runs in every document after surroundings.js.
+// AudioContext goes by the page's clock: what time it is there, whether it runs, how far its nodes have computed, when what
+// it plays is over. Runs in every document after surroundings.js; what media elements play in it: audiosources.js.
 (config, key) => {
   'use strict';
-  const {clock, define, defineGetter, defineConstructor, entry, methods} = window[key];
-  const Base = BaseAudioContext.prototype, Context = AudioContext.prototype;
+  const control = window[key], {clock, native, define, defineGetter, defineConstructor, entry, methods} = control;
+  const Base = BaseAudioContext.prototype, Context = AudioContext.prototype, {OfflineAudioContext} = window;
   const states = new WeakMap();
 
   const timeOf = ({time, at, name}) => name === 'running' ? time + (clock.lived() - at) / 1000 : time;
@@ -22,10 +22,60 @@
       context.dispatchEvent(new Event('statechange'));
     });
   });
+
+  // ---- contexts that compute as far as the clock has come -----------------------------------------------------------
+
+  // The browser's own computes in real time. In its place stands one that renders into memory, and stops where it is told.
+  const QUANTUM = 128;  // frames: Web Audio API, "render quantum"; it stops between two
+  const SAMPLE_RATE = 48000;
+  // A page may live for so long before frame 0. For films of more than MOST_SECONDS, 192 KB each, there is no room.
+  const BEFORE_SECONDS = 30, MOST_SECONDS = 1800;
+  const {suspend, resume} = OfflineAudioContext.prototype;
+  const rendering = (newTarget, {sampleRate = SAMPLE_RATE} = {}) => {
+    const length = Math.ceil((config.duration + BEFORE_SECONDS) * sampleRate);
+    const context = Reflect.construct(OfflineAudioContext, [1, length, sampleRate], newTarget);
+    for (const name of ['channelCount', 'maxChannelCount'])
+      Object.defineProperty(context.destination, name, {value: 2, writable: true, configurable: true});
+    return Object.assign(makeState(context), {length});
+  };
+  const makeState = context => {
+    const state = {
+      context, length: 0, name: 'suspended', time: 0, at: 0, sounds: new Set(), elements: [], reached: 0, begun: false,
+      window, document,
+    };
+    states.set(context, state);
+    return state;
+  };
+  const reach = async state => {
+    const {context, length} = state, rate = context.sampleRate;
+    const frame = Math.floor(timeOf(state) * rate / QUANTUM) * QUANTUM;
+    if (frame <= state.reached || frame >= length) return;
+    for (const element of state.elements) await element.follow(state.reached / rate);
+    state.reached = frame;
+    const there = suspend.call(context, frame / rate);
+    (state.begun ? resume : native.renderAudio).call(context).catch(() => {});
+    state.begun = true;
+    await there;
+  };
+  const computing = clock.computing ??= new Set();
+  let reaching = Promise.resolve();
+  const reachAll = async () => {
+    for (const state of computing)
+      if (state.name === 'closed' || !clock.alive(state)) computing.delete(state);
+      else await reach(state);
+    if (computing.size) await clock.turn();  // what worklets say meanwhile
+  };
+  clock.reachAudio ??= () => {
+    reaching = reaching.then(reachAll);
+    return reaching;
+  };
+
   const {webkitAudioContext} = window;
-  defineConstructor('AudioContext', (construct, args) => {
-    const context = construct(args);
-    states.set(context, {name: 'suspended', time: 0, at: 0, sounds: new Set()});
+  defineConstructor('AudioContext', (construct, args, newTarget) => {
+    control.warn?.('Web Audio is not captured');
+    const computes = config.duration <= MOST_SECONDS;
+    const state = computes ? rendering(newTarget, args[0]) : makeState(construct(args)), {context} = state;
+    if (computes) computing.add(state);
     keepFromSaying(context, 'statechange', () => true);
     change(context, 'running');
     return context;
@@ -33,21 +83,25 @@
   if (webkitAudioContext) define(window, 'webkitAudioContext', window.AudioContext);
 
   const ours = (object, name, get) => {
-    const original = Object.getOwnPropertyDescriptor(object, name).get;
-    defineGetter(object, name, function () { return states.has(this) ? get(states.get(this)) : original.call(this); });
+    const original = Object.getOwnPropertyDescriptor(object, name);
+    if (!original) return;
+    defineGetter(object, name, function () {
+      return states.has(this) ? get(states.get(this)) : original.get.call(this);
+    }, original.set && function (value) { if (!states.has(this)) original.set.call(this, value); });
   };
   ours(Base, 'currentTime', timeOf);
   ours(Base, 'state', state => state.name);
-  ours(Context, 'outputLatency', () => 0);
+  for (const name of ['baseLatency', 'outputLatency']) ours(Context, name, () => 0);
+  for (const name of ['onerror', 'onsinkchange', 'playbackStats', 'playoutStats']) ours(Context, name, () => null);
+  ours(Context, 'sinkId', () => '');
+  define(Context, 'setSinkId', async () => {});
   define(Context, 'getOutputTimestamp', function () {
     return {contextTime: this.currentTime, performanceTime: clock.now};
   });
   for (const [name, becomes] of [['resume', 'running'], ['suspend', 'suspended'], ['close', 'closed']]) {
     const order = Context[name];
     define(Context, name, function () {
-      const answer = order.call(this);
-      if (!states.has(this)) return answer;
-      answer.catch(() => {});
+      if (!states.get(this)?.length) order.call(this).catch(() => {});
       if (this.state !== 'closed') return change(this, becomes);
       return Promise.reject(new DOMException(`Cannot ${name} a closed AudioContext.`, 'InvalidStateError'));
     });
@@ -56,6 +110,7 @@
   // ---- when a sound is over -----------------------------------------------------------------------------------------
 
   const sounds = new WeakMap();
+  const {start: startBuffer} = AudioBufferSourceNode.prototype, {stop} = AudioScheduledSourceNode.prototype;
   // In seconds. What is automated counts as it is when it is asked.
   const lengthOf = ({buffer, loop, playbackRate, detune}, offset, duration = Infinity) => {
     const most = loop || !buffer ? Infinity : buffer.duration - offset;
@@ -103,7 +158,6 @@
       if (state) follow(this, state, args);
     });
   }
-  const {stop} = AudioScheduledSourceNode.prototype;
   define(AudioScheduledSourceNode.prototype, 'stop', function (when = 0) {
     stop.call(this, when);
     const sound = sounds.get(this);
@@ -111,4 +165,5 @@
     sound.stop = Math.max(when, this.context.currentTime);
     sound.expect();
   });
+  control.audio = {states, timeOf, start: startBuffer, stop};
 }

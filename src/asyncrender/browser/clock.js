@@ -19,6 +19,7 @@
     setSmilTime: window.SVGSVGElement?.prototype.setCurrentTime,
     fetch: window.fetch.bind(window),
     arrayBuffer: Response.prototype.arrayBuffer,
+    renderAudio: window.OfflineAudioContext?.prototype.startRendering,
   };
   // Times closer than this, in ms, are the same instant: sums of rounded steps must not miss a frame.
   const EPSILON = 1e-6;
@@ -184,6 +185,7 @@
           drop(id);
           keep(id, timer);
         } else drop(id);
+        await clock.reachAudio?.();
         if (timer.before) try { await timer.before(); } catch (error) { timer.report(error); }
         nesting = timer.nesting;
         call(timer, ...timer.args);
@@ -363,6 +365,7 @@
         pin(acts ? time : before);
         for (const scroll of clock.scrolls) if (clock.alive(scroll)) scroll.step(); else clock.scrolls.delete(scroll);
         await clock.media?.update();
+        await clock.reachAudio?.();
         for (const worker of clock.workers) worker.move(time);
         if (clock.workers.size) await quiet();
         await runFrameCallbacks();
@@ -483,10 +486,10 @@
     defineGetter(object, name, get, set) {
       Object.defineProperty(object, name, {get, set, configurable: true, enumerable: true});
     },
-    // `make(construct, args)` makes what the page asks of a constructor.
+    // `make(construct, args, newTarget)` makes what the page asks of a constructor.
     defineConstructor(name, make) {
       const Native = window[name];
-      const construct = (target, args, newTarget) => make(given => Reflect.construct(target, given, newTarget), args);
+      const construct = (target, args, newTarget) => make(given => Reflect.construct(target, given, newTarget), args, newTarget);
       control.define(window, name, new Proxy(Native, {construct}));
       control.define(Native.prototype, 'constructor', window[name]);
     },

@@ -57,6 +57,8 @@
       settle();
       return present().filter(state => state.waited()).map(state => `the ${state.kind} ${state.label()}`);
     };
+    // What an element sounds like now, and since when, for audiosources.js.
+    media.playing = element => states.find(state => state.element === element)?.playing();
     media.sounds = () => states.flatMap(state => state.sounds());
     return media;
   };
@@ -198,6 +200,11 @@
       else if (last[1] !== gain()) open.gains.push([now, gain()]);
     };
     state.sounds = () => state.segments;
+    state.playing = () => {
+      const {at, position, rate, source} = state, {loop} = element;
+      const sounding = !state.paused && rate > 0 && state.film && !state.foreign;
+      return {at, gain: gain(), ...(sounding && {source, position, rate, loop})};
+    };
 
     // -- the source
     const candidates = () => {
@@ -687,13 +694,6 @@
     stateOf(element);
     return element;
   }});
-
-  for (const name of ['AudioContext', 'webkitAudioContext'])
-    if (window[name])
-      window[name] = new Proxy(window[name], {construct(target, args, newTarget) {
-        warn('Web Audio is not captured');
-        return Reflect.construct(target, args, newTarget);
-      }});
 
   control.warn = warn;
   control.sounds = () => media.sounds();

@@ -14,6 +14,7 @@ from asyncrender.browser import scripts
 from asyncrender.browser.camera import first_ticks, milliseconds
 from asyncrender.browser.capture import Capture, open_capture
 from asyncrender.browser.launch import open_browser, sandbox_possible
+from asyncrender.browser.page import CONTROL
 from asyncrender.errors import BrowserError, BrowserLaunchFailed, CaptureUnavailable
 from asyncrender.plan import scene_url
 from asyncrender.specs import BrowserOptions, Html, RenderOptions, Timeouts
@@ -44,7 +45,7 @@ class PageLook:
     meta: str
     """The content of its `<meta name="asyncrender">`; "" without one."""
     seekable: bool
-    """Its picture depends on the time alone: it set `window.asyncrender.seek`, and holds no media that play."""
+    """Its picture depends on the time alone: it set `window.asyncrender.seek`, and holds no media and no Web Audio."""
 
 
 async def look_at_page(options: RenderOptions, composition_url: str, base: Path) -> PageLook:
@@ -61,7 +62,8 @@ async def look_at_page(options: RenderOptions, composition_url: str, base: Path)
 async def is_seekable(capture: Capture) -> bool:
     """See `PageLook.seekable`; asked once frame 0 was there."""
     seek = "typeof window.asyncrender?.seek === 'function' && !document.querySelector('audio, video')"
-    return bool(await capture.page.evaluate(seek))
+    silent = f"!{CONTROL}.clock.computing?.size"
+    return bool(await capture.page.evaluate(f"{seek} && {silent}"))
 
 
 @dataclass(frozen=True)

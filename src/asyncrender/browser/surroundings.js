@@ -1,5 +1,4 @@
-// What the page sees in place of the browser's own: clocks, timers, chance and requests that follow the renderer's
-// clock. Runs in every document, and in every worker (see clock.js), before its first script; what only documents have:
+// What the page sees in place of the browser's own: clocks, timers and requests that follow the renderer's clock. Runs in every document, and in every worker (see clock.js), before its first script; what only documents have:
 // elements.js.
 (config, key) => {
   'use strict';
@@ -172,6 +171,7 @@
     BaseAudioContext: ['decodeAudioData'],
     OfflineAudioContext: ['startRendering'],
     ImageDecoder: ['decode'],
+    Worklet: ['addModule'],
     VideoDecoder: ['flush'],
     VideoEncoder: ['flush'],
     AudioDecoder: ['flush'],
@@ -243,29 +243,4 @@
   }
   const createBitmap = window.createImageBitmap.bind(window);
   define(window, 'createImageBitmap', (...args) => held(createBitmap(...args)));
-
-  // ---- chance --------------------------------------------------------------------------------------------------------
-
-  // A seeded generator (mulberry32): the same numbers in every run.
-  let state = (config.seed ^ 0x9e3779b9) >>> 0;
-  const random32 = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-  define(Math, 'random', () => (random32() * 0x200000 + (random32() >>> 11)) / 0x20000000000000);
-  define(Crypto.prototype, 'getRandomValues', array => {
-    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-    for (let index = 0; index < bytes.length; index++) bytes[index] = random32() >>> 24;
-    return array;
-  });
-  define(Crypto.prototype, 'randomUUID', () => {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    const hex = [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-  });
 }

@@ -13,12 +13,12 @@ from asyncrender.browser.connection import CallFailed
 from asyncrender.browser.launch import Browser
 from asyncrender.browser.page import ANNOUNCE, CONTROL, Page
 from asyncrender.browser.server import COOKIE, ORIGIN, SceneServer
-from asyncrender.browser.workers import lead_workers
+from asyncrender.browser.workers import WORKER_SCRIPTS, lead_workers
 from asyncrender.errors import InvalidOption
 from asyncrender.specs import RenderOptions
 
-SCRIPTS = ("clock.js", "surroundings.js", "workers.js", "elements.js", "scrolling.js", "audio.js")
-"""What runs in every document before its own first script, in this order; what in every worker: `workers`."""
+SCRIPTS = (*WORKER_SCRIPTS, "elements.js", "scrolling.js", "audio.js", "audiosources.js")
+"""What runs in every document before its own first script, in this order."""
 
 
 async def open_page(browser: Browser, options: RenderOptions, *, url: str, server: SceneServer | None) -> Page:

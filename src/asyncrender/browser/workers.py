@@ -10,16 +10,17 @@ from typing import Any
 from asyncrender.browser import scripts
 from asyncrender.browser.connection import Connection
 
-SCRIPTS = ("clock.js", "surroundings.js", "workers.js")
+WORKER_SCRIPTS = ("chance.js", "clock.js", "surroundings.js", "workers.js")
 """What runs in every worker, in this order."""
 
 ATTACH = {
     "autoAttach": True,
     "waitForDebuggerOnStart": True,
     "flatten": True,
-    "filter": [{"type": "worker"}, {"exclude": True}],
+    "filter": [{"type": "worker"}, {"type": "worklet"}, {"exclude": True}],
 }
-"""DevTools' Target.setAutoAttach: dedicated workers alone, each stopped before its first line."""
+"""DevTools' Target.setAutoAttach: dedicated workers, each stopped before its first line. So are worklets, wanted or not,
+and only who has attached to one can let it go on."""
 
 
 async def lead_workers(connection: Connection, session: str, config: Mapping[str, Any], key: str) -> None:
@@ -32,6 +33,10 @@ async def lead_workers(connection: Connection, session: str, config: Mapping[str
         """It has not all that its scripts will find before the first of them begins: there it shall stop again."""
         session = event["sessionId"]
         post = partial(connection.post, session=session)
+        if event["targetInfo"]["type"] == "worklet":  # which has no clock
+            post("Runtime.evaluate", {"expression": scripts.call("chance.js", config, key)})
+            post("Runtime.runIfWaitingForDebugger", {})
+            return
         connection.listen("Target.attachedToTarget", attached, session)
         connection.listen("Debugger.paused", partial(begin, post), session)
         post("Target.setAutoAttach", ATTACH)
@@ -48,5 +53,5 @@ async def lead_workers(connection: Connection, session: str, config: Mapping[str
 
 
 def _source(config: Mapping[str, Any], key: str) -> str:
-    calls = "\n".join(scripts.call(name, config, key) for name in SCRIPTS)
+    calls = "\n".join(scripts.call(name, config, key) for name in WORKER_SCRIPTS)
     return f"if (self.name !== {json.dumps(key)}) ((window, document) => {{\n{calls}\n}})(self)"
