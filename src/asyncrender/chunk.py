@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from asyncrender import formats
 from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
-from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS
+from asyncrender.browser.page import URL_SHOWN_CHARS
 from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, located
 from asyncrender.log import get_logger
 from asyncrender.media.decode import open_decoder
@@ -212,7 +212,7 @@ async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool
     capture, sources = work.capture, work.sources
     if chunk.options.audio.muted:
         return False
-    segments = await _sounds(capture)
+    segments = [SoundSegment.model_validate(segment) for segment in await capture.sounds()]
     for url in sorted({segment.source for segment in segments} - sources.keys()):
         try:
             place, seconds = capture.local_source(url)
@@ -223,9 +223,3 @@ async def _render_sound(work: _Worker, chunk: RenderChunk, output: Path) -> bool
                 raise
             capture.page.warn(f"{url[:URL_SHOWN_CHARS]} cannot be heard: {error.message}")
     return await render_sound(chunk, segments, sources, output)
-
-
-async def _sounds(capture: Capture) -> list[SoundSegment]:
-    """What the page's elements have sounded like, from the composition's start to the present frame."""
-    heard = await capture.page.evaluate(f"{CONTROL}.sounds?.() ?? []")
-    return [SoundSegment.model_validate(segment) for segment in heard]

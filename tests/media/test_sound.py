@@ -496,3 +496,51 @@ async def test_a_page_sounds_the_same_in_any_number_of_chunks(tmp_path: Path) ->
     assert sound[48_000] > 0.5
     loud, soft = (sound[round(begin * RATE) : round(end * RATE)].std() for begin, end in ((0.25, 0.43), (0.44, 0.8)))
     assert loud / soft == pytest.approx(2, rel=0.1)
+
+
+WEB_AUDIO = """<!doctype html><meta name=asyncrender content="width=64, height=64, fps=29.97">
+<audio id=a src="beeps.wav"></audio>
+<script>
+const context = new AudioContext(), other = new AudioContext({sampleRate: 44100});
+const click = new AudioBuffer({length: 1, sampleRate: 48000});
+click.getChannelData(0)[0] = 0.5;
+const play = when => {
+  const source = new AudioBufferSourceNode(context, {buffer: click});
+  source.connect(context.destination);
+  source.start(when);
+};
+play(0.1);
+play(1);
+setTimeout(() => play(0), 733);
+context.createMediaElementSource(a).connect(new GainNode(context, {gain: 0.5})).connect(context.destination);
+setTimeout(() => a.play(), 210);
+const tone = new OscillatorNode(other);
+tone.connect(new GainNode(other, {gain: 0.05})).connect(other.destination);
+tone.start();
+setTimeout(() => other.suspend(), 433);
+setTimeout(() => other.resume(), 805);
+</script>"""
+
+LATE_SAMPLES = 480
+"""By which Web Audio is heard later than it is scheduled: audiotap.js."""
+
+
+async def test_web_audio_sounds_the_same_in_any_number_of_chunks(tmp_path: Path) -> None:
+    (tmp_path / "scene.html").write_text(WEB_AUDIO)
+    clicks(tmp_path / "beeps.wav", 4800, 24_000)
+    sounds, audio = [], AudioOptions(codec="pcm_s16le")
+    for chunks in (1, 3):
+        options = ar.RenderOptions(frame_count=40, concurrency=chunks, video=VideoOptions(codec="ffv1"), audio=audio)
+        result = await ar.render(tmp_path / "scene.html", tmp_path / f"{chunks}.mkv", options)
+        assert result.warnings == ()
+        sounds.append(pcm(result.output))
+    assert np.array_equal(*sounds)
+    sound = sounds[0][:, 0].astype(float) / 32768
+    found = [place - LATE_SAMPLES for place in peaks(sounds[0], 0.3)]
+    begun = [4800, 48_000, 35_184, 10_080 + 4800, 10_080 + 24_000]  # seconds, a timer, an element's own
+    assert found == pytest.approx(sorted(begun), abs=128)
+    assert {4800, 48_000} <= set(found)
+    loud = [
+        sound[round(begin * RATE) : round(end * RATE)].std() > 0.02 for begin, end in ((0.3, 0.4), (0.5, 0.7), (0.9, 1))
+    ]
+    assert loud == [True, False, True]

@@ -27,6 +27,7 @@
 
   // The browser's own computes in real time. In its place stands one that renders into memory, and stops where it is told.
   const QUANTUM = 128;  // frames: Web Audio API, "render quantum"; it stops between two
+  const BLOCK = 2 * QUANTUM;  // the fewest that a ScriptProcessorNode takes
   const SAMPLE_RATE = 48000;
   // A page may live for so long before frame 0. For films of more than MOST_SECONDS, 192 KB each, there is no room.
   const BEFORE_SECONDS = 30, MOST_SECONDS = 1800;
@@ -34,8 +35,6 @@
   const rendering = (newTarget, {sampleRate = SAMPLE_RATE} = {}) => {
     const length = Math.ceil((config.duration + BEFORE_SECONDS) * sampleRate);
     const context = Reflect.construct(OfflineAudioContext, [1, length, sampleRate], newTarget);
-    for (const name of ['channelCount', 'maxChannelCount'])
-      Object.defineProperty(context.destination, name, {value: 2, writable: true, configurable: true});
     return Object.assign(makeState(context), {length});
   };
   const makeState = context => {
@@ -46,9 +45,11 @@
     states.set(context, state);
     return state;
   };
-  const reach = async state => {
+  const reach = async (state, ahead) => {
     const {context, length} = state, rate = context.sampleRate;
-    const frame = Math.floor(timeOf(state) * rate / QUANTUM) * QUANTUM;
+    const runs = state.name === 'running', time = timeOf(state) + (runs ? ahead / 1000 : 0);
+    // What does not go on for now is brought to the end of what is recorded at once.
+    const frame = runs ? Math.floor(time * rate / QUANTUM) * QUANTUM : Math.ceil(time * rate / BLOCK) * BLOCK;
     if (frame <= state.reached || frame >= length) return;
     for (const element of state.elements) await element.follow(state.reached / rate);
     state.reached = frame;
@@ -59,21 +60,24 @@
   };
   const computing = clock.computing ??= new Set();
   let reaching = Promise.resolve();
-  const reachAll = async () => {
-    for (const state of computing)
+  const reachAll = async ahead => {
+    for (const state of computing) {
+      if (clock.alive(state)) await reach(state, ahead);
       if (state.name === 'closed' || !clock.alive(state)) computing.delete(state);
-      else await reach(state);
+    }
     if (computing.size) await clock.turn();  // what worklets say meanwhile
+    await clock.saveRecordings?.(1);
   };
-  clock.reachAudio ??= () => {
-    reaching = reaching.then(reachAll);
+  // As far as the clock has come, or so many ms ahead of it.
+  clock.reachAudio ??= (ahead = 0) => {
+    reaching = reaching.then(() => reachAll(ahead));
     return reaching;
   };
 
   const {webkitAudioContext} = window;
   defineConstructor('AudioContext', (construct, args, newTarget) => {
-    control.warn?.('Web Audio is not captured');
     const computes = config.duration <= MOST_SECONDS;
+    if (!computes) control.warn?.(`Web Audio is not captured in films of more than ${MOST_SECONDS} s`);
     const state = computes ? rendering(newTarget, args[0]) : makeState(construct(args)), {context} = state;
     if (computes) computing.add(state);
     keepFromSaying(context, 'statechange', () => true);
@@ -89,6 +93,8 @@
       return states.has(this) ? get(states.get(this)) : original.get.call(this);
     }, original.set && function (value) { if (!states.has(this)) original.set.call(this, value); });
   };
+  const {get: destination} = Object.getOwnPropertyDescriptor(Base, 'destination');
+  ours(Base, 'destination', state => control.audio.destinationOf(state));
   ours(Base, 'currentTime', timeOf);
   ours(Base, 'state', state => state.name);
   for (const name of ['baseLatency', 'outputLatency']) ours(Context, name, () => 0);
@@ -165,5 +171,11 @@
     sound.stop = Math.max(when, this.context.currentTime);
     sound.expect();
   });
-  control.audio = {states, timeOf, start: startBuffer, stop};
+  // A node whose type is the browser's, and whose sound is ours.
+  const nodeOf = (context, type, properties) => {
+    const node = Object.setPrototypeOf(new GainNode(context), window[type].prototype);
+    for (const [name, value] of Object.entries(properties)) Object.defineProperty(node, name, {value, enumerable: true});
+    return node;
+  };
+  control.audio = {states, timeOf, nodeOf, destination, start: startBuffer, stop, QUANTUM, BLOCK};
 }

@@ -3,7 +3,7 @@
 (config, key) => {
   'use strict';
   const {clock, native, audio, define, defineConstructor} = window[key];
-  const {states, timeOf} = audio;
+  const {states, timeOf, nodeOf} = audio;
   const {AudioBufferSourceNode, GainNode, MediaStreamTrackGenerator} = window, Context = AudioContext.prototype;
   const gainOf = Object.getOwnPropertyDescriptor(GainNode.prototype, 'gain').get;
 
@@ -15,7 +15,7 @@
   };
   // One element's sound: a source node for each stretch in which it plays evenly.
   const feed = (state, element, node) => {
-    const {context} = state, gain = gainOf.call(node), buffers = new Map();
+    const {context} = state, gain = gainOf.call(node), buffers = new Map(), since = clock.lived();
     let source = null, stretch = null;
     // In seconds of the context.
     const timeAt = at => timeOf(state) - (clock.now - at) / 1000;
@@ -38,17 +38,13 @@
       stretch = playing;
       if (!playing) return;
       if (!buffers.has(now.source)) buffers.set(now.source, await decoded(context, now.source));
-      if (buffers.get(now.source)) begin(playing, when, buffers.get(now.source));
+      if (!buffers.get(now.source)) return;
+      clock.media.take(element, since);
+      begin(playing, when, buffers.get(now.source));
     };
     return {follow};
   };
 
-  // A node whose type is the browser's, and whose sound is ours.
-  const nodeOf = (context, type, properties) => {
-    const node = Object.setPrototypeOf(new GainNode(context), window[type].prototype);
-    for (const [name, value] of Object.entries(properties)) Object.defineProperty(node, name, {value, enumerable: true});
-    return node;
-  };
   const taken = new WeakSet();
   const elementSource = (context, mediaElement) => {
     if (!(mediaElement instanceof HTMLMediaElement)) throw new TypeError('The element is no HTMLMediaElement.');

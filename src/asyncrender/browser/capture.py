@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -13,11 +14,11 @@ from asyncrender import trace
 from asyncrender.browser.camera import BeginFrame, Camera, Picture, Raw, Screenshot
 from asyncrender.browser.launch import Browser, open_browser, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
-from asyncrender.browser.page import Page
+from asyncrender.browser.page import CONTROL, Page
 from asyncrender.browser.recorder import open_recorder
 from asyncrender.browser.server import SceneServer, open_server, scene_address
 from asyncrender.browser.tab import open_page
-from asyncrender.errors import BrowserStalled, InvalidOption
+from asyncrender.errors import BrowserStalled, InvalidOption, PageStalled
 from asyncrender.files import Stamp
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
@@ -90,6 +91,20 @@ class Capture:
         if self._camera.images_move:
             await self._timed(frame, self._camera.draw(frame))
         await self.page.advance(frame, self.patience)
+
+    async def sounds(self) -> list[Any]:
+        """What the page has sounded like until the next frame, to which it may move for that: `SoundSegment`s as JSON.
+
+        Raises PageStalled.
+        """
+        ahead = json.dumps(not self._camera.images_move)
+        asking = self.page.evaluate(f"{CONTROL}.sounds?.({ahead}) ?? []")
+        try:
+            heard: list[Any] = await self.patience.wait(asking, self._frame_seconds)
+        except TimeoutError:
+            late = f"did not finish its scripts within {self._frame_seconds:g} s (timeouts.frame)"
+            raise PageStalled(f"{self.page.label} {late}.") from None
+        return heard
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""

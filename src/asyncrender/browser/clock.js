@@ -433,7 +433,7 @@
 
   // ---- what the renderer calls ------------------------------------------------------------------------------------
 
-  let readiness = 'unset', readyPromise, stirring = null, leading = 0;
+  let readiness = 'unset', readyPromise, stirring = null, leading = 0, moved = -1, ahead = null;
   const watchReady = () => {
     const promise = window.asyncrender?.ready;
     if (promise === readyPromise) return;
@@ -516,8 +516,16 @@
       stirring = on ? document.documentElement.animate([{opacity: 0.99}, {opacity: 0.99}], {duration: 1e6}) : null;
     },
     // An order from outside overtakes what the drawing of the last frame left to be done: that comes first.
-    advance: frame => clock.turn().then(() => control.moveOn(frame)),
+    advance: frame => clock.turn().then(() => ahead?.frame === frame ? ahead.heed : control.moveOn(frame)),
+    // Before the next frame is asked for: what sounds until then is known now. At the film's end there is none.
+    async goAhead() {
+      const next = moved + 1, time = frameTime(next);
+      if (time > config.duration * 1000 - EPSILON) await clock.reachAudio(time - clock.now);
+      else ahead = {frame: next, heed: await control.moveOn(next)};
+    },
     async moveOn(frame) {
+      moved = frame;
+      ahead = null;
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));

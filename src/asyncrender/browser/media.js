@@ -59,7 +59,12 @@
     };
     // What an element sounds like now, and since when, for audiosources.js.
     media.playing = element => states.find(state => state.element === element)?.playing();
-    media.sounds = () => states.flatMap(state => state.sounds());
+    // From now on, or since `lived`, an element is heard where it was connected to.
+    media.take = (element, lived) => {
+      states.find(state => state.element === element)?.take((lived - clock.lived() + clock.now) / 1000);
+    };
+    media.record = (name, at, seconds, bytes) => ask('record', {source: name, at, seconds}, base64(new Uint8Array(bytes)));
+    media.sounds = () => [...states.flatMap(state => state.sounds()), ...clock.recorded()];
     return media;
   };
   const media = clock.media ??= makeMedia();
@@ -111,7 +116,7 @@
     const state = {
       element, kind, window, document, id: media.states.length, source: '', film: null, load: null, broken: null,
       readyState: NOTHING, paused: true, ended: false, seeking: 0, rate: 1, defaultRate: 1, at: 0, position: 0,
-      controlled: false, started: false, connected: false, posterShown: true, foreign: false,
+      controlled: false, started: false, connected: false, posterShown: true, foreign: false, taken: false,
       shown: -1, presented: 0, callbacks: new Map(), nextCallback: 1, calledFor: -1, segments: [], end: 0,
     };
     const hostId = `${window.origin} ${state.id}`;
@@ -175,7 +180,7 @@
     const hear = () => {
       const now = clock.now / 1000, last = state.segments.at(-1), open = last && last.end === null ? last : null;
       const from = Math.max(now, state.at / 1000);
-      const sounding = !state.paused && state.rate > 0 && !state.broken && state.source && !state.foreign;
+      const sounding = !state.paused && state.rate > 0 && !state.broken && state.source && !state.foreign && !state.taken;
       const position = bounded(advanced(Math.max(clock.now, state.at)));
       if (open) {
         const reached = bounded(open.position + (from - open.start) * open.rate);
@@ -200,6 +205,12 @@
       else if (last[1] !== gain()) open.gains.push([now, gain()]);
     };
     state.sounds = () => state.segments;
+    state.take = since => {
+      if (state.taken) return;
+      state.taken = true;
+      state.segments = state.segments.filter(({start}) => start < since);
+      for (const segment of state.segments) segment.end = Math.min(segment.end ?? Infinity, Math.max(0, since));
+    };
     state.playing = () => {
       const {at, position, rate, source} = state, {loop} = element;
       const sounding = !state.paused && rate > 0 && state.film && !state.foreign;
@@ -696,6 +707,11 @@
   }});
 
   control.warn = warn;
-  control.sounds = () => media.sounds();
+  // `ahead`: the page may move to the next frame for it.
+  control.sounds = async ahead => {
+    if (clock.computing?.size) await (ahead ? control.goAhead() : clock.reachAudio(config.stepMs));
+    await clock.saveRecordings(0);
+    return media.sounds();
+  };
   Object.defineProperty(control, 'warnings', {get: () => media.warnings});
 }

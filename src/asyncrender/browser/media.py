@@ -100,6 +100,9 @@ class Films:
             return await frame_of(int(asked["index"]))
         if question == "upload":
             await in_thread(partial(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body)))
+        elif question == "record":
+            await in_thread(partial(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body)))
+            self._lengths[asked["source"]] = float(asked["seconds"])
         elif question == "warning":
             self._page.warn(asked["text"])
         elif question == "film":

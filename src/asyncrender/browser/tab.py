@@ -17,7 +17,7 @@ from asyncrender.browser.workers import WORKER_SCRIPTS, lead_workers
 from asyncrender.errors import InvalidOption
 from asyncrender.specs import RenderOptions
 
-SCRIPTS = (*WORKER_SCRIPTS, "elements.js", "scrolling.js", "audio.js", "audiosources.js")
+SCRIPTS = (*WORKER_SCRIPTS, "elements.js", "scrolling.js", "audio.js", "audiosources.js", "audiotap.js")
 """What runs in every document before its own first script, in this order."""
 
 

@@ -19,8 +19,8 @@ ATTACH = {
     "flatten": True,
     "filter": [{"type": "worker"}, {"type": "worklet"}, {"exclude": True}],
 }
-"""DevTools' Target.setAutoAttach: dedicated workers, each stopped before its first line. So are worklets, wanted or not, and
-only who has attached to one can let it go on."""
+"""DevTools' Target.setAutoAttach: dedicated workers, each stopped before its first line. Worklets are stopped, too,
+wanted or not, and only who has attached to one can let it go on."""
 
 
 async def lead_workers(connection: Connection, session: str, config: Mapping[str, Any], key: str) -> None:
