@@ -171,11 +171,13 @@
     sound.stop = Math.max(when, this.context.currentTime);
     sound.expect();
   });
+  // What pages, such as those with p5.sound, put something of their own in place of.
+  const {connect} = AudioNode.prototype, {GainNode} = window;
   // A node whose type is the browser's, and whose sound is ours.
   const nodeOf = (context, type, properties) => {
     const node = Object.setPrototypeOf(new GainNode(context), window[type].prototype);
     for (const [name, value] of Object.entries(properties)) Object.defineProperty(node, name, {value, enumerable: true});
     return node;
   };
-  control.audio = {states, timeOf, nodeOf, destination, start: startBuffer, stop, QUANTUM, BLOCK};
+  control.audio = {states, timeOf, nodeOf, connect, destination, start: startBuffer, stop, QUANTUM, BLOCK};
 }

@@ -3,14 +3,14 @@
 (config, key) => {
   'use strict';
   const {clock, native, audio, define, defineConstructor} = window[key];
-  const {states, timeOf, nodeOf} = audio;
-  const {AudioBufferSourceNode, GainNode, MediaStreamTrackGenerator} = window, Context = AudioContext.prototype;
+  const {states, timeOf, nodeOf, connect} = audio, {decodeAudioData} = BaseAudioContext.prototype;
+  const {AudioBufferSourceNode, MediaStreamTrackGenerator} = window, Context = AudioContext.prototype;
   const gainOf = Object.getOwnPropertyDescriptor(GainNode.prototype, 'gain').get;
 
   // Null: nothing that can be heard, or that may not be read.
   const decoded = async (context, source) => {
     try {
-      return await context.decodeAudioData(await native.arrayBuffer.call(await native.fetch(source)));
+      return await decodeAudioData.call(context, await native.arrayBuffer.call(await native.fetch(source)));
     } catch { return null; }
   };
   // One element's sound: a source node for each stretch in which it plays evenly.
@@ -23,7 +23,7 @@
       && Math.abs(now.position - stretch.position - (now.at - stretch.at) / 1000 * now.rate) < 1e-6;
     const begin = (now, when, buffer) => {
       source = new AudioBufferSourceNode(context, {buffer, loop: now.loop, playbackRate: now.rate});
-      source.connect(node);
+      connect.call(source, node);
       const offset = now.position + (when - timeAt(now.at)) * now.rate;
       audio.start.call(source, when, now.loop ? offset % buffer.duration : Math.max(0, offset));
     };

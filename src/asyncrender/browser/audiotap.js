@@ -2,7 +2,8 @@
 // element played it. Runs in every document after audio.js.
 (config, key) => {
   'use strict';
-  const control = window[key], {clock, audio} = control, {nodeOf, destination, QUANTUM, BLOCK} = audio;
+  const control = window[key], {clock, audio} = control, {nodeOf, connect, destination, QUANTUM, BLOCK} = audio;
+  const {createScriptProcessor} = BaseAudioContext.prototype;
   const CHANNELS = 2, FRAME_BYTES = 4, HEADER_BYTES = 44;
   // By the end of a chunk its last frames have not been handed out, which are less than a block and a quantum. So all is
   // heard so much later, and a resampler has some frames beyond the end to look at: 10 ms at 48 kHz.
@@ -75,12 +76,13 @@
     const {context} = state, node = nodeOf(context, 'AudioDestinationNode', {maxChannelCount: 2, numberOfOutputs: 0});
     Object.assign(node, {channelCount: CHANNELS, channelCountMode: 'explicit'});
     if (!clock.media) {
-      node.connect(destination.call(context));
+      connect.call(node, destination.call(context));
       return node;
     }
-    const recording = makeRecording(state), tap = context.createScriptProcessor(BLOCK, CHANNELS, 1);
+    const recording = makeRecording(state), tap = createScriptProcessor.call(context, BLOCK, CHANNELS, 1);
     tap.onaudioprocess = ({inputBuffer}) => recording.take(inputBuffer.getChannelData(0), inputBuffer.getChannelData(1));
-    node.connect(tap).connect(destination.call(context));
+    connect.call(node, tap);
+    connect.call(tap, destination.call(context));
     recording.tap = tap;
     return node;
   };
