@@ -149,13 +149,16 @@ async def test_a_slow_network_gives_the_frames_of_a_fast_one(tmp_path: Path) -> 
 BOX = "<style>@keyframes m { to { left: 150px } }</style><p style='position: absolute; animation: m 1s infinite'>x"
 
 
+def shades_gif(folder: Path, rate: int) -> None:
+    graph = f"color=black:size=160x90:rate={rate},trim=end_frame=15,geq=lum='16+N*14':cb=128:cr=128"
+    graph += ",split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, str(folder / "shades.gif")], check=True)
+
+
 @pytest.mark.parametrize("beside", ["", BOX], ids=["alone", "beside something that moves"])
 async def test_animated_images_keep_the_time_of_their_frames(beside: str, tmp_path: Path) -> None:
     """A GIF of 10 frames a second, each a shade brighter, in a film of 25."""
-    gif = tmp_path / "shades.gif"
-    graph = "color=black:size=160x90:rate=10:duration=1.5,geq=lum='16+N*14':cb=128:cr=128"
-    graph += ",split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none"
-    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, str(gif)], check=True)
+    shades_gif(tmp_path, rate=10)
     scene = tmp_path / "scene.html"
     scene.write_text(f"<body style='margin:0'><img src=shades.gif>{beside}")
     for chunks in (1, 3):
@@ -165,6 +168,20 @@ async def test_animated_images_keep_the_time_of_their_frames(beside: str, tmp_pa
         assert shades == sorted(shades)
         assert steps == [0, 3, 5, 8, 10, 13, 15, 18, 20, 23], "the first frame at or after each tenth of a second"
         assert result.warnings == ()
+
+
+LATE = "<img id=i src=shades.gif style='display:none'><script>setTimeout(() => { i.style = ''; }, 120)</script>"
+
+
+async def test_an_animated_image_may_come_into_view_beside_something_that_moves(tmp_path: Path) -> None:
+    """It keeps time from then on."""
+    shades_gif(tmp_path, rate=25)
+    scene = tmp_path / "scene.html"
+    scene.write_text(f"<body style='margin:0'>{LATE}{BOX}")
+    options = small(frame_count=9, timeouts=ar.Timeouts(frame=5))
+    shades = [int(one[30, 80, 0]) for one in pictures((await ar.render(scene, tmp_path / "out.mkv", options)).output)]
+    assert len(set(shades[3:])) == 6
+    assert shades[3:] == sorted(shades[3:])
 
 
 SEEKABLE = """<body style="margin:0;background:#000"><script>

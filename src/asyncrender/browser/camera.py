@@ -119,6 +119,9 @@ class Camera(Protocol):
         `meanwhile` is called if the page may move on already while it is drawn.
         """
 
+    async def move_images(self, frame: int) -> None:
+        """Show animated images as they are in the frame to which the page moves next."""
+
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         """Let the page live through a frame that nobody sees, as `draw`, which costs more, would."""
 
@@ -162,6 +165,13 @@ class BeginFrame:
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
         await self._frame({}, self._ticks_of(frame))
+
+    async def move_images(self, frame: int) -> None:
+        """Later by a tick from frame to frame: an image that is first seen when the page has moved, a tick after this,
+        is due as much later for ever, and would else move together with the page, in a frame that is never finished."""
+        ticks = self._ticks_of(frame)
+        assert ticks is not None
+        await self._frame({}, ticks + frame * SMALLEST_TICK)
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         if self._has_to_draw():
@@ -353,6 +363,9 @@ class Screenshot:
             self._page.warn(f"{shown} moves by the wall clock, if it moves, where frames come by screenshots")
 
     async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
+        pass
+
+    async def move_images(self, frame: int) -> None:
         pass
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:

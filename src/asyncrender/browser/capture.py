@@ -89,7 +89,7 @@ class Capture:
 
     async def _move_to(self, frame: int) -> None:
         if self._camera.images_move:
-            await self._timed(frame, self._camera.draw(frame))
+            await self._timed(frame, self._camera.move_images(frame))
         await self.page.advance(frame, self.patience)
 
     async def sounds(self) -> list[Any]:
