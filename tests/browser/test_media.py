@@ -200,11 +200,12 @@ async def test_frames_that_come_unevenly_stay_until_the_next_one_is_due(tmp_path
         assert await numbers(page, range(40)) == expected
 
 
-async def test_what_lies_under_a_transparent_film_is_seen(capture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", ["tv", "pc"])
+async def test_what_lies_under_a_transparent_film_is_seen(values: str, capture: str, tmp_path: Path) -> None:
     transparency = "geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='if(lt(X,80),0,255)'"
-    source = f"color=c=red:s=160x80:r=25:d=1,format=yuva420p,{transparency}"
+    source = f"color=c=red:s=160x80:r=25:d=1,format=yuva420p,{transparency},scale=in_range=tv:out_range={values}"
     argv = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", source, "-c:v", "libvpx-vp9", "-b:v", "1M"]
-    subprocess.run([*argv, "-pix_fmt", "yuva420p", tmp_path / "film.webm"], check=True)
+    subprocess.run([*argv, "-pix_fmt", "yuva420p", "-color_range", values, tmp_path / "film.webm"], check=True)
     async with opened("<video src=film.webm autoplay></video>", tmp_path, capture=capture) as page:
         shown = pixels(await shot(page, 3)).astype(int)
     assert abs(shown[40, 20] - (0x11, 0x22, 0x33)).max() <= 3
@@ -494,6 +495,18 @@ async def test_a_film_that_cannot_be_shown_shows_nothing(capture: str, tmp_path:
         (warning,) = page.page.warnings
     assert all(np.array_equal(picture, shown[0]) for picture in shown)
     assert warning.endswith("cannot be shown: what blob: names cannot be read, as a MediaSource cannot")
+
+
+async def test_a_film_of_which_no_picture_can_be_decoded_shows_nothing(capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film", frames=5)
+    data = film.read_bytes()
+    begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    film.write_bytes(data[:begin] + b"\xff" * (end - begin) + data[end:])
+    async with opened(f"<video src={film.name} autoplay></video>", tmp_path, capture=capture) as page:
+        shown = pixels(await shot(page, 0)).astype(int)
+        assert "has no frame at 0 s" in page.page.warnings[0]
+        assert await page.page.evaluate("document.querySelector('video').clientWidth") == 160
+    assert abs(shown[40, 20] - (0x11, 0x22, 0x33)).max() <= 4
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67", "bt709"])

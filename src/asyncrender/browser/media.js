@@ -15,6 +15,7 @@
   const SHOWN_MS = 250, SHOWN_ATTEMPTS = 40;
   // So long, in ms, a load takes to begin, as in a browser: players count on timers of 1 ms to come before.
   const LOAD_MS = 2;
+  const NO_FILM = {display_width: 300, display_height: 150};
   const NOTHING = 0, METADATA = 1, ENOUGH = 4;
   const EVENTS = ['abort', 'canplay', 'canplaythrough', 'durationchange', 'emptied', 'ended', 'error', 'loadeddata',
     'loadedmetadata', 'loadstart', 'pause', 'play', 'playing', 'progress', 'ratechange', 'resize', 'seeked', 'seeking',
@@ -332,8 +333,7 @@
     // A video in view that never had a picture, or lost its stream, keeps the compositor from drawing anything at all: so
     // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"). The stream stays:
     // at its end Chromium would show black.
-    const showNothing = async () => {
-      const width = 300, height = 150;
+    const showNothing = async ({display_width: width, display_height: height} = NO_FILM) => {
       if (!writer) return;
       const film = {format: 'RGBA', width, height, display_width: width, display_height: height};
       await present(film, new ArrayBuffer(4 * width * height));
@@ -483,11 +483,13 @@
         ahead = null;
         const data = await taken;
         if (film !== state.film) continue;
+        const first = state.shown < 0;
         state.shown = index;
         state.presented++;
         if (data.byteLength !== film.bytes) {
           const why = new TextDecoder().decode(data.slice(0, config.labelChars));
           warn(`the ${kind} ${state.label()} has no frame at ${film.times[index]} s: ${why}`);
+          if (first) await showNothing(film);
           continue;
         }
         await present(film, data);

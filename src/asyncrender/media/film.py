@@ -53,6 +53,11 @@ class Pixels:
     web_name: str
     planes: tuple[tuple[int, int, int], ...]
 
+    @property
+    def full_range_name(self) -> str:
+        """ffmpeg has no such name for what has alpha, and leaves its range as it is."""
+        return self.name.replace("yuv4", "yuvj4")
+
     def frame_bytes(self, width: int, height: int) -> int:
         return sum(-(-width // across) * -(-height // down) * size for across, down, size in self.planes)
 
@@ -117,7 +122,7 @@ class Film:
     def conversion(self) -> str:
         """ffmpeg's filters to the raw pixels; the range of the values stays as it is."""
         if self.color and self.color["fullRange"]:
-            return f"scale=in_range=pc:out_range=pc,format={self.pixels.name.replace('yuv', 'yuvj')}"
+            return f"scale=in_range=pc:out_range=pc,format={self.pixels.full_range_name}"
         return f"format={self.pixels.name}"
 
     def describe(self) -> dict[str, Any]:
