@@ -427,6 +427,42 @@ async def test_sources_change_and_places_are_sought(tmp_path: Path) -> None:
     assert said.count(True) == 1
 
 
+CHOICES = """<style>video { display: block; width: 160px; height: 80px }</style>
+<video autoplay><source src=FILM type="video/mp4; codecs=hvc1"><source src=FILM#t=1 type=video/mp4></video>
+<video autoplay><source src=FILM#t=1 type="video/mp4; codecs=hvc1"></video>
+<video id=same autoplay><source id=first src=FILM></video>
+<video id=own autoplay src=FILM></video>
+<video id=filled></video>
+<script>
+  const said = [], add = (video, src) => {
+    const source = document.createElement('source');
+    source.src = src;
+    source.onerror = () => said.push('source');
+    video.append(source);
+  };
+  add(filled, 'missing.mp4');
+  filled.onerror = () => said.push('video');
+  filled.play().then(() => said.push('plays'));
+  add(filled, 'FILM');
+  setTimeout(() => {
+    add(same, 'FILM#t=1');
+    first.src = 'FILM#t=1';
+    own.removeAttribute('src');
+  }, 80);
+</script>"""
+
+
+async def test_sources_are_chosen_once_and_by_their_types(tmp_path: Path) -> None:
+    """What only ffmpeg plays is taken where there is nothing else; what comes later than the film changes nothing."""
+    film = make_film(tmp_path / "film")
+    async with opened(CHOICES.replace("FILM", film.name), tmp_path, height=400) as page:
+        for frame in range(5):
+            shown = pixels(await shot(page, frame))
+            rows = [number_in(shown, y=80 * row) for row in range(5)]
+            assert rows == [25 + frame, 25 + frame, frame, frame, frame], f"frame {frame}"
+        assert await page.page.evaluate("said") == ["source", "plays"]
+
+
 async def test_what_an_element_played_before_is_heard_whatever_comes_next(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film")
     html = f"""<audio id=a src={film.name} autoplay></audio><audio id=b src={film.name} autoplay></audio>

@@ -219,12 +219,16 @@
     };
 
     // -- the source
+    const ownSource = () => element.getAttribute('src');
     const candidates = () => {
-      if (element.hasAttribute('src')) return [element.getAttribute('src')];
+      if (ownSource() !== null) return [{text: ownSource(), known: true, child: null}];
       return [...element.querySelectorAll('source[src]')]
         .filter(source => !source.media || window.matchMedia(source.media).matches)
-        .map(source => source.getAttribute('src'));
+        .map(child => ({text: child.getAttribute('src'), known: plays(child), child}));
     };
+    // Of what comes as a type that the browser does not play, another source may be the one that is meant for it, such
+    // as the transparent one beside HEVC; but ffmpeg knows more than the browser.
+    const plays = ({type}) => !type || element.canPlayType(type) !== '';
     const resolved = text => { try { return new URL(text, element.baseURI).href; } catch { return text; } };
     const unreadable = () => { throw 'what blob: names cannot be read, as a MediaSource cannot'; };
     const grab = source => /^(blob|data):/.test(source)
@@ -240,7 +244,7 @@
       return {start, stop: stop > start ? stop : Infinity};
     };
     const beginning = () => bounded(seconds(element, 'seek') || fragment().start);
-    state.label = () => (state.source || candidates()[0] || '').slice(0, config.labelChars);
+    state.label = () => (state.source || candidates()[0]?.text || '').slice(0, config.labelChars);
 
     // When it was asked for, and when it begins; the clock may get a new zero meanwhile.
     const takes = load => {
@@ -248,29 +252,35 @@
       load.from = () => clock.now - (clock.lived() - asked);
       load.due = () => Math.max(clock.now, load.from() + delay);
     };
-    // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began.
+    // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began. What changes in the
+    // element's sources afterwards is another load only if it gets a `src`, or by load().
     state.open = () => {
-      const wanted = candidates().map(resolved);
-      const signature = JSON.stringify(wanted);
-      if (state.load && state.load.signature === signature && !state.load.again) return;
-      if (!wanted.length && !state.load) return;
-      if (state.load) reset();
+      const own = ownSource(), {load: before} = state;
+      if (before && !before.again && (own === null ? before.sources.length : own === before.own)) {
+        if (own === null && before.own === null && !state.film) addSources(before);
+        if (!lazy()) before.begin?.();
+        return;
+      }
+      if (!candidates().length && !before) return;
+      if (before) reset();
       else state.at = clock.now;
-      const load = state.load = {signature, done: false, again: false};
+      const load = state.load = {own, sources: [], failed: [], done: false, again: false};
       takes(load);
-      if (!wanted.length) {
+      addSources(load);
+      if (!load.sources.length) {
         load.done = true;
         queue(() => {}, async () => { if (state.load === load) await showNothing(); });
         return;
       }
-      state.source = wanted[0];
-      const sources = wanted.map(source => [source, grab(source)]);
-      for (const [, bytes] of sources) bytes?.catch(() => {});
+      state.source = load.sources[0].source;
       attach();
       queue(() => { if (state.load === load) fire('loadstart'); }, null, load.due());
+      const untried = () => load.sources.find(one => !one.tried && one.known) ?? load.sources.find(one => !one.tried);
       const opening = () => load.opening ??= (async () => {
         let said = 'it has no source';
-        for (const [source, bytes] of sources) {
+        for (let one; (one = untried());) {
+          const {source, bytes, child} = one;
+          one.tried = true;
           const film = await openFilm(hostId, source, bytes).catch(error => ({error: String(error)}));
           if (state.load !== load) return;
           if (!film.error) {
@@ -282,6 +292,7 @@
             return;
           }
           said = film.error;
+          if (child) load.failed.push(child);
         }
         await broke(said);
       })();
@@ -291,6 +302,7 @@
         load.begun = true;
         takes(load);
         queue(() => {
+          for (const child of load.failed.splice(0)) child.dispatchEvent(new Event('error'));
           if (state.load !== load || state.broken) return;
           state.readyState = METADATA;
           const from = load.from();
@@ -311,6 +323,17 @@
       };
       if (!lazy()) load.begin();
     };
+    const addSources = load => {
+      const there = new Set(load.sources.map(({child}) => child));
+      for (const {text, ...one} of candidates().filter(({child}) => !there.has(child))) {
+        const source = resolved(text), bytes = grab(source);
+        bytes?.catch(() => {});
+        load.sources.push({...one, source, bytes, tried: false});
+        if (!state.broken) continue;
+        state.broken = null;
+        Object.assign(load, {opening: null, begun: false, done: false});
+      }
+    };
     const reset = () => {
       if (state.end) clock.removeTimer(state.end);
       if (!state.paused) { state.paused = true; hear(); }
@@ -328,7 +351,10 @@
       warn(`the ${kind} ${state.label()} cannot be shown: ${said}`);
       await showNothing();
       load.done = true;
-      queue(() => { fire('error'); settlePromises(); }, null, load.due());
+      queue(() => {
+        if (load.own !== null) fire('error');
+        settlePromises();
+      }, null, load.due());
     };
     // A video in view that never had a picture, or lost its stream, keeps the compositor from drawing anything at all: so
     // it gets one that shows nothing, as large as a video without any (HTML, "300 by 150 CSS pixels"). The stream stays:
@@ -588,7 +614,7 @@
   const handle = records => {
     for (const {type, target, attributeName, addedNodes} of records) {
       if (type === 'attributes') {
-        if (attributeName === 'src') adopt(target);
+        if (/^(src|preload)$/.test(attributeName)) adopt(target);
         else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).setLoop(() => {});
         continue;
       }
@@ -604,7 +630,7 @@
     if (watched.has(root)) return;
     watched.add(root);
     if (root instanceof ShadowRoot) clock.addRoot(root);
-    observer.observe(root, {subtree: true, childList: true, attributes: true, attributeFilter: ['src', 'loop']});
+    observer.observe(root, {subtree: true, childList: true, attributes: true, attributeFilter: ['src', 'preload', 'loop']});
     adoptAll(root);
   };
   const attachShadow = Element.prototype.attachShadow;
@@ -643,7 +669,7 @@
   accessor(Media, 'duration', state => state.readyState ? state.film.duration : NaN);
   accessor(Media, 'readyState', state => state.readyState);
   accessor(Media, 'networkState', state => state.broken ? 3 : state.load ? 1 : 0);
-  accessor(Media, 'error', state => state.broken ? {code: 4, message: state.broken} : null);
+  accessor(Media, 'error', state => state.broken && state.load.own !== null ? {code: 4, message: state.broken} : null);
   accessor(Media, 'currentSrc', state => state.source);
   accessor(Media, 'buffered', state => ranges(state.film?.duration ?? 0));
   accessor(Media, 'seekable', state => ranges(state.film?.duration ?? 0));
