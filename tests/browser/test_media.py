@@ -463,6 +463,37 @@ async def test_sources_are_chosen_once_and_by_their_types(tmp_path: Path) -> Non
         assert await page.page.evaluate("said") == ["source", "plays"]
 
 
+EARLY = """<style>video, canvas { display: block; width: 160px; height: 80px }</style>
+<canvas id=paper width=160 height=80></canvas>
+<video id=lazy preload=none src=FILM></video>
+<video id=back poster=poster.png src=FILM></video>
+<script>
+  const film = document.createElement('video'), said = [];
+  for (const name of ['loadedmetadata', 'seeking', 'seeked', 'loadeddata'])
+    film.addEventListener(name, () => said.push(name));
+  film.addEventListener('seeked', () => paper.getContext('2d').drawImage(film, 0, 0));
+  film.src = 'FILM';
+  film.currentTime = 1;
+  back.play();
+  setTimeout(() => {
+    lazy.preload = 'auto';
+    back.load();
+  }, 80);
+</script>"""
+
+
+async def test_a_film_is_sought_before_it_is_there_and_shows_its_poster_again(capture: str, tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film")
+    Image.new("RGB", (160, 80), (255, 255, 255)).save(tmp_path / "poster.png")
+    async with opened(EARLY.replace("FILM", film.name), tmp_path, capture=capture, height=240) as page:
+        for frame in range(4):
+            shown = pixels(await shot(page, frame))
+            rows = [number_in(shown, y=80 * row) for row in range(3)]
+            assert rows == [25, 0, frame if frame < 2 else 255], f"frame {frame}"
+        assert shown[120, 150].max() < 9  # of the film, where there was nothing
+        assert await page.page.evaluate("said") == ["loadedmetadata", "seeking", "seeked", "loadeddata"]
+
+
 async def test_what_an_element_played_before_is_heard_whatever_comes_next(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film")
     html = f"""<audio id=a src={film.name} autoplay></audio><audio id=b src={film.name} autoplay></audio>

@@ -300,6 +300,7 @@
       load.begin = () => {
         if (load.begun) return;
         load.begun = true;
+        let early = false;
         takes(load);
         queue(() => {
           for (const child of load.failed.splice(0)) child.dispatchEvent(new Event('error'));
@@ -307,14 +308,20 @@
           state.readyState = METADATA;
           const from = load.from();
           state.position = bounded(advanced(from) || fragment().start);
+          early = state.position > state.film.start && (state.soughtEarly || fragment().start > 0);
           state.at = Math.max(state.at, from);
           state.ended = state.paused && !element.loop && state.position >= state.film.duration;
           for (const name of ['durationchange', 'loadedmetadata']) fire(name);
+          if (!early) return;
+          state.seeking++;
+          fire('seeking');
         }, opening, load.due());
         queue(() => {
+          if (early) state.seeking--;
           if (state.load !== load || state.broken) { load.done = true; return; }
           state.readyState = ENOUGH;
           load.done = true;
+          if (early && !state.seeking) for (const name of ['timeupdate', 'seeked']) fire(name);
           for (const name of ['loadeddata', 'canplay', 'canplaythrough']) fire(name);
           startByItself();
           queue(() => { if (!state.paused) fire('playing'); settlePromises(); });
@@ -340,6 +347,7 @@
       Object.assign(state, {
         film: null, broken: null, readyState: NOTHING, ended: false, shown: -1, calledFor: -1, position: 0, end: 0,
         rate: state.defaultRate, started: false, controlled: false, posterShown: true, source: '',
+        soughtEarly: false,
       });
       ahead = null;
       queueEvents('emptied');
@@ -432,7 +440,10 @@
       state.posterShown = false;
       attach();
       changed();
-      if (state.readyState === NOTHING) return;
+      if (state.readyState === NOTHING) {
+        state.soughtEarly = true;
+        return;
+      }
       state.seeking++;
       queueEvents('seeking');
       queue(() => {
@@ -484,10 +495,18 @@
     const attach = () => {
       if (!state.source || state.broken || state.film && !state.film.width) return;
       if (kind !== 'video' || state.foreign || generator || lazy()) return;
-      if (element.poster && state.posterShown && state.paused && !byItself()) return;
+      if (posterIsSeen()) return;
       generator = new Generator({kind: 'video'});
       writer = generator.writable.getWriter();
       original.srcObject.set.call(element, new MediaStream([generator]));
+    };
+    const posterIsSeen = () => element.poster && state.posterShown && state.paused && !byItself();
+    const detach = () => {
+      if (!generator) return;
+      original.srcObject.set.call(element, null);
+      generator.stop();
+      generator = writer = null;
+      state.shown = -1;
     };
     const frameAt = position => {
       const {times} = state.film;
@@ -501,7 +520,9 @@
     const frameNow = at => frameAt(wrapped(advanced(at) + state.film.epsilon));
     const fetchFrame = index => ask('frame', {element: hostId, source: nameOf(state.source), index});
     state.show = async () => {
-      if (!state.film?.width || state.foreign || kind !== 'video') return;
+      if (state.foreign || kind !== 'video') return;
+      if (posterIsSeen()) detach();
+      if (!state.film?.width) return;
       attach();
       if (!writer) return;
       for (let index; state.film && (index = frameNow(clock.now)) !== state.shown;) {
