@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,6 +15,25 @@ import asyncrender as ar
 from asyncrender.threads import Stopped, in_thread, pause_point
 
 PATIENCE_SECONDS = 30
+
+EXITS = """
+async def leave():
+    sys.exit(7)
+
+async def main():
+    await in_thread(lambda: None)
+    async with open_task_group() as tasks:
+        tasks.start_soon(leave)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+ABANDONED = """
+loop = asyncio.new_event_loop()
+task = loop.create_task(in_thread(loop.stop))
+loop.run_forever()
+sys.exit(7)
+"""
 
 
 class Work:
@@ -132,6 +153,13 @@ def test_a_loop_that_shuts_down_waits_for_the_thread() -> None:
     asyncio.run(main())
     assert work.ended
     assert time.monotonic() - began < PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("program", [EXITS, ABANDONED])
+def test_python_ends_however_the_loop_was_left(program: str) -> None:
+    imports = "import asyncio, sys; from asyncrender.tasks import *; from asyncrender.threads import *"
+    ended = subprocess.run([sys.executable, "-c", imports + program], timeout=PATIENCE_SECONDS, capture_output=True)
+    assert ended.returncode == 7
 
 
 def test_elsewhere_a_pause_is_nothing() -> None:

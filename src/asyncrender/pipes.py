@@ -147,7 +147,7 @@ class Pipe:
 
     async def _until(self, act: Callable[[], bool], *, writing: bool) -> None:
         """Call `act` whenever the pipe is ready, until it says that it was the last time. Raises what that raises."""
-        loop = _running_loop()
+        loop = running_loop()
         if loop is None:
             wait = anyio.wait_writable if writing else anyio.wait_readable
             while not act():
@@ -187,7 +187,7 @@ class Pipe:
             self._end.close()
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of asyncio, or of its kind, if it runs this task."""
     try:
         return asyncio.get_running_loop() if asyncio.current_task() is not None else None

@@ -1,19 +1,24 @@
 """Blocking work in a thread that is never left behind: whatever cancels the caller, it waits until the thread is done.
 
 anyio's own shield does not hold against `asyncio.Task.cancel()`, nor against a loop that shuts down: a thread that then
-goes on alone would write files after everybody believes the render over.
+goes on alone would write files after everybody believes the render over. On asyncio a thread ends with its work:
+anyio's wait for more, and so Python never ends where a loop was left by `sys.exit` in a task, or just abandoned.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
+
+from asyncrender.pipes import running_loop
 
 T = TypeVar("T")
 
@@ -75,7 +80,7 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
     """
     job = _Job(work, stoppable=stoppable)
     try:
-        result = await anyio.to_thread.run_sync(job.run, abandon_on_cancel=stoppable, limiter=_own_limiter())
+        result = await _carry_out(job)
     except BaseException:
         job.stop()
         if surely and not job.began:
@@ -83,6 +88,41 @@ async def in_thread(work: Callable[[], T], *, stoppable: bool = False, surely: b
         await job.ended()
         raise
     return result  # type: ignore[return-value]
+
+
+async def _carry_out(job: _Job) -> object:
+    loop = running_loop()
+    if loop is None:
+        return await anyio.to_thread.run_sync(job.run, abandon_on_cancel=job.stoppable, limiter=_own_limiter())
+    await anyio.lowlevel.checkpoint()
+    async with _own_limiter():
+        with anyio.CancelScope(shield=not job.stoppable):
+            result = await _begin(job, loop)
+    return result
+
+
+def _begin(job: _Job, loop: asyncio.AbstractEventLoop) -> asyncio.Future[object]:
+    over = loop.create_future()
+
+    def settle(result: object, error: BaseException | None) -> None:
+        if over.done():  # its caller was cancelled
+            return
+        if error is None:
+            over.set_result(result)
+        else:
+            over.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = job.run()
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=copy_context().run, args=(run,), name="asyncrender").start()
+    return over
 
 
 def _own_limiter() -> anyio.CapacityLimiter:
