@@ -332,7 +332,7 @@ async def assemble(plan: RenderPlan, *, on_progress: OnProgress | None = None) -
             settled = await settle(plan, given, recorded=True)
             workspace = Workspace(settled, Path(plan.base))
             async with tidied(workspace, on_failure="any"):
-                reused, discarded = await look(settled, workspace, board)
+                reused, discarded = await look(settled, workspace, board, again=False)
                 missing = [str(chunk.id) for chunk in settled.chunks if chunk.id not in reused]
                 if missing:
                     listed = ", ".join(missing[:10]) + (" …" if len(missing) > 10 else "")

@@ -210,8 +210,8 @@ async def reuse(plan: RenderPlan, workspace: Workspace, board: Board) -> Looked:
     return found
 
 
-async def look(plan: RenderPlan, workspace: Workspace, board: Board) -> Looked:
-    """The plan's chunks that are there and can be used, and why others cannot."""
+async def look(plan: RenderPlan, workspace: Workspace, board: Board, *, again: bool = True) -> Looked:
+    """The plan's chunks that are there and can be used, and why others cannot. `again`: these are rendered again."""
     reused: dict[int, ChunkResult] = {}
     refused: list[tuple[RenderChunk, str]] = []
     for chunk in plan.chunks:
@@ -221,16 +221,17 @@ async def look(plan: RenderPlan, workspace: Workspace, board: Board) -> Looked:
             board.emit(ChunkReused(chunk.id, chunk.frame_count))
         elif found.reason is not None:
             refused.append((chunk, found.reason))
-    return reused, say_discarded(refused)
+    return reused, say_discarded(refused, again=again)
 
 
-def say_discarded(refused: Sequence[tuple[RenderChunk, str]]) -> tuple[str, ...]:
-    """A sentence for each reason why finished chunks are not used."""
+def say_discarded(refused: Sequence[tuple[RenderChunk, str]], *, again: bool = True) -> tuple[str, ...]:
+    """A sentence for each reason why finished chunks are not used. `again`: they are rendered again."""
+    verdict = "rendered again" if again else "of no use"
     chunks: dict[str, list[int]] = {}
     for chunk, reason in refused:
         chunks.setdefault(reason, []).append(chunk.id)
     said = tuple(
-        f"{f'{len(ids)} chunks are' if len(ids) > 1 else f'chunk {ids[0]} is'} rendered again: {reason}"
+        f"{f'{len(ids)} chunks are' if len(ids) > 1 else f'chunk {ids[0]} is'} {verdict}: {reason}"
         for reason, ids in chunks.items()
     )
     for sentence in said:
