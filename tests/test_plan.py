@@ -431,14 +431,17 @@ def test_a_local_page_has_one_fingerprint_wherever_its_film_goes(outputs: tuple[
 
 def test_a_chunks_key_is_its_plans_and_its_windows() -> None:
     one, two = plan_of(concurrency=2), plan_of(concurrency=2, seed=1)
-    keys = {chunk_key(plan.fingerprint, chunk) for plan in (one, two) for chunk in plan.chunks}
+    keys = {chunk_key(plan, chunk) for plan in (one, two) for chunk in plan.chunks}
     assert len(keys) == 4
 
 
-def test_a_chunk_that_was_rendered_before_its_options_changed_has_another_key() -> None:
+def test_a_chunk_that_was_rendered_before_its_plan_was_changed_has_another_key() -> None:
     plan = plan_of()
-    changed = replan(plan, plan.options.model_copy(update={"seed": 1}))
-    assert chunk_key(plan.fingerprint, plan.chunks[0]) != chunk_key(plan.fingerprint, changed.chunks[0])
+    other = replan(plan, plan.options.model_copy(update={"seed": 1})).model_copy(
+        update={"fingerprint": plan.fingerprint}
+    )
+    elsewhere = plan.model_copy(update={"composition_url": "other.html"})
+    assert len({chunk_key(one, one.chunks[0]) for one in (plan, other, elsewhere)}) == 3
 
 
 # ---- plans that somebody changed

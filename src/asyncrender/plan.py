@@ -214,9 +214,13 @@ def _shown(value: Any) -> str:
     return shortened("unset" if value is None else str(value), SHOWN_CHARS)
 
 
-def chunk_key(plan_fingerprint: str, chunk: RenderChunk) -> str:
-    """What a finished chunk must carry to be used again: the plan's fingerprint, the window, and its own options."""
-    return fingerprint(f"{plan_fingerprint}:{chunk.start_frame}:{chunk.frame_count}", chunk.options)
+def chunk_key(plan: RenderPlan, chunk: RenderChunk) -> str:
+    """What a finished chunk must carry to be used again: the plan's fingerprint, the window, and its own options.
+
+    Its scene, too: somebody may have changed that in the plan, and its fingerprint is taken as it comes.
+    """
+    made_of = f"{plan.fingerprint}:{chunk.start_frame}:{chunk.frame_count}:{plan.composition_url}"
+    return fingerprint(made_of, chunk.options)
 
 
 def split_output(output: str | PurePath) -> tuple[str, str]:

@@ -175,7 +175,7 @@ class Workspace:
         return Finding(reason=reason) if reason else Finding(sidecar)
 
     def _why_unusable(self, chunk: RenderChunk, path: Path, sidecar: Sidecar) -> str | None:
-        if (sidecar.key, sidecar.frames) != (chunk_key(self._plan.fingerprint, chunk), chunk.frame_count):
+        if (sidecar.key, sidecar.frames) != (chunk_key(self._plan, chunk), chunk.frame_count):
             return self._what_differs() or "the film was cut into other chunks"
         if self.scene_folder and (touched := self._checksums.changed(self.scene_folder, sidecar.files)):
             return f"the scene's {_listed(touched)} changed"
@@ -207,7 +207,7 @@ class Workspace:
         """
         path = self.file(chunk)
         sidecar = Sidecar(
-            key=chunk_key(self._plan.fingerprint, chunk),
+            key=chunk_key(self._plan, chunk),
             frames=chunk.frame_count,
             bytes=part.stat().st_size,
             checksum=checksum(part),
@@ -297,7 +297,7 @@ class Workspace:
             sidecar = Sidecar.model_validate_json(_sidecar(self.file(chunk)).read_bytes())
         except (OSError, ValidationError):
             return None
-        ours = sidecar.key == chunk_key(self._plan.fingerprint, chunk) and self.file(chunk).exists()
+        ours = sidecar.key == chunk_key(self._plan, chunk) and self.file(chunk).exists()
         return sidecar if ours else None
 
     def discard(self, chunk: RenderChunk) -> None:
