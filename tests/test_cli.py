@@ -245,6 +245,17 @@ def test_a_scene_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert words in result.stderr
 
 
+@pytest.mark.parametrize(("scene", "output"), [("scene.html", "/out.mp4"), ("/scene.html", "out.mp4")])
+def test_the_working_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: str, output: str) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    result = run("render", scene, "-o", output)
+    assert result.exit_code == 2
+    assert "the working folder is gone" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -18,6 +18,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,11 +54,26 @@ app = typer.Typer(
 
 
 def _absolute_scene(scene: str) -> str:
-    return str(anchored(scene))
+    with _working_folder():
+        return str(anchored(scene))
+
+
+def _absolute(path: Path) -> Path:
+    with _working_folder():
+        return path.absolute()
+
+
+@contextmanager
+def _working_folder() -> Iterator[None]:
+    """Where there is none, because somebody removed it, a path that begins there leads nowhere."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise typer.BadParameter("the working folder is gone; give an absolute path") from None
 
 
 def _output(text: str) -> Any:
-    return typer.Option("--output", "-o", metavar="FILE", help=text, callback=lambda path: path.absolute())
+    return typer.Option("--output", "-o", metavar="FILE", help=text, callback=_absolute)
 
 
 Scene = Annotated[str, typer.Argument(metavar="SCENE", help="A web page: a path or a URL.", callback=_absolute_scene)]
