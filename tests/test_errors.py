@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+import asyncrender
 from asyncrender import errors
 from asyncrender.browser.connection import CallFailed
 from asyncrender.errors import (
@@ -95,7 +96,7 @@ def test_the_tree_is_drawn_whole() -> None:
     drawn = errors.__doc__ or ""
     assert [kind.__name__ for kind in KINDS if f" {kind.__name__} " not in drawn.replace("\n", " ")] == []
     assert errors.__all__ == sorted(errors.__all__)
-    assert {kind.__name__ for kind in KINDS} <= set(errors.__all__)
+    assert {kind.__name__ for kind in KINDS} <= set(errors.__all__) & set(asyncrender.__all__)
 
 
 HOW_MADE: dict[type[AsyncRenderError], Callable[[], AsyncRenderError]] = {
