@@ -60,6 +60,10 @@ __all__ = [
 ]
 
 
+SHOWN_CHARS = 1000
+"""Of a value that is refused: props, or a scene's HTML, may be megabytes; a path is shorter."""
+
+
 class AsyncRenderError(Exception):
     """The root: everything this library raises on purpose.
 
@@ -97,7 +101,7 @@ class InvalidOption(AsyncRenderError, ValueError):
     exit_code = 2
 
     def __init__(self, option: str, value: object, allowed: str) -> None:
-        super().__init__(f"{option}={value!r} is not possible: {allowed}.")
+        super().__init__(f"{option}={shortened(repr(value), SHOWN_CHARS)} is not possible: {allowed}.")
         self.option, self.value, self.allowed = option, value, allowed
 
 

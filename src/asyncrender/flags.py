@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from asyncrender.errors import AsyncRenderError, InvalidOption, InvalidPlan
+from asyncrender.errors import SHOWN_CHARS, AsyncRenderError, InvalidOption, InvalidPlan, shortened
 from asyncrender.specs import AudioTrack, RenderOptions, RenderPlan
 
 SHOWN_ERRORS = 5
@@ -194,7 +194,7 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def _refusal(option: str, value: object, allowed: str) -> str:
-    shown = value if re.fullmatch(r"[-+.\w]+", str(value)) else repr(value)
+    shown = shortened(str(value) if re.fullmatch(r"[-+.\w]+", str(value)) else repr(value), SHOWN_CHARS)
     given = "is missing" if value is None else f"{shown} is not possible"
     return f"{flag_name(option)} {given}: {_in_flags(allowed).rstrip('.')}."
 

@@ -232,7 +232,7 @@ class RenderOptions(Model):
     """Of the page's `Math.random` and `crypto.getRandomValues`."""
     epoch_ms: Annotated[int, Field(ge=0, le=8_640_000_000_000_000)] = EPOCH_MS
     """`Date.now()` in frame 0, milliseconds since 1970-01-01T00:00:00Z."""
-    capture: Literal["auto"] | Capture = "auto"
+    capture: Literal["auto", Capture] = "auto"
     """How frames leave the browser. "auto": raw where the film is 8-bit 4:2:0 and a probe succeeds, else
     beginframe, else screenshot."""
     preroll: Preroll = "auto"
