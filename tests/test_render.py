@@ -236,6 +236,21 @@ async def test_doctor_finds_what_these_tests_use() -> None:
 
 
 @one_loop
+async def test_doctor_asks_the_tools_whether_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ffmpeg = shutil.which("ffmpeg")
+    scripts = {"ffprobe": "exit 1", "ffmpeg": f'{ffmpeg} "$@" | grep -v libx264'}
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    checks = {check.name: check for check in (await ar.doctor()).checks}
+    assert [name for name, check in checks.items() if not check.ok] == ["ffprobe"]
+    assert "without libx264, the default" in checks["encoders"].found
+    with pytest.raises(ar.InvalidOption, match=r"built without that encoder; for \.mp4 it has libaom-av1, "):
+        await ar.resolve(SCENES / "css.html", tmp_path / "out.mp4", ar.RenderOptions(frame_count=1))
+
+
+@one_loop
 async def test_doctor_says_whether_children_die_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def setpriv() -> ar.DoctorCheck:
         (check,) = [check for check in (await ar.doctor()).checks if check.name == "setpriv"]

@@ -12,9 +12,9 @@ from asyncrender.browser import preload
 from asyncrender.browser.launch import find_browser
 from asyncrender.browser.probe import probe_capture
 from asyncrender.errors import AsyncRenderError, MissingTool
-from asyncrender.media.probe import encoders, fit_version
+from asyncrender.media.probe import encoders, fit_version, tool_version
 from asyncrender.process import find_tool, sets_death_signal
-from asyncrender.specs import BrowserOptions
+from asyncrender.specs import BrowserOptions, VideoOptions
 
 LAUNCH_SECONDS = 30.0
 
@@ -70,7 +70,8 @@ async def _ffmpeg() -> str:
 
 
 async def _ffprobe() -> str:
-    return find_tool("ffprobe", package="ffmpeg")
+    path = find_tool("ffprobe", package="ffmpeg")
+    return f"{path} {await tool_version(path)}"
 
 
 async def _encoders() -> str:
@@ -78,7 +79,8 @@ async def _encoders() -> str:
     known = sorted(formats.VIDEO_CODECS.keys() & there)
     if not known:
         raise MissingTool("a video encoder", install="sudo apt-get install ffmpeg", looked="asked ffmpeg -encoders")
-    return ", ".join(known)
+    default = VideoOptions().codec
+    return ", ".join(known) + ("" if default in known else f"; without {default}, the default: --codec names another")
 
 
 async def _browser(options: BrowserOptions) -> str:

@@ -102,6 +102,11 @@ def video_codec(name: str) -> VideoCodec:
     return VIDEO_CODECS[name]
 
 
+def video_codecs(ending: str) -> list[str]:
+    """The encoders whose films a container of that ending holds."""
+    return sorted(name for name, codec in VIDEO_CODECS.items() if ending in codec.containers)
+
+
 def container(output: str) -> Container:
     """The container an output's ending names. Raises InvalidOption, listing those there are."""
     return CONTAINERS[container_name(output)]

@@ -324,7 +324,8 @@ def _total_frames(options: RenderOptions, fps: Fraction) -> int:
 def _complete_video(video: VideoOptions, output_name: str) -> VideoOptions:
     codec, ending = formats.video_codec(video.codec), formats.container_name(output_name)
     if ending not in codec.containers:
-        allowed = f".{ending} cannot hold it; {video.codec} goes into {', '.join('.' + c for c in codec.containers)}"
+        others = ", ".join(formats.video_codecs(ending))
+        allowed = f"it goes into {', '.join('.' + c for c in codec.containers)}, and into .{ending} go {others}"
         raise InvalidOption("video.codec", video.codec, allowed)
     pixel_format = video.pixel_format or codec.pixel_formats[0]
     if pixel_format not in codec.pixel_formats:

@@ -308,12 +308,15 @@ async def _check_ffmpeg(options: RenderOptions, name: str, ffmpeg: str) -> str:
 async def _check_encoders(options: RenderOptions, name: str, ffmpeg: str) -> None:
     audio = complete(options.model_copy(update={"frame_count": options.frame_count or 1}), name).audio
     there = await encoders(ffmpeg)
-    wanted = [("video.codec", options.video.codec)]
+    ending = formats.container_name(name)
+    wanted = [("video.codec", options.video.codec, formats.video_codecs(ending))]
     if audio.tracks and not audio.muted:
-        wanted.append(("audio.codec", audio.codec or ""))
-    for option, codec in wanted:
+        wanted.append(("audio.codec", audio.codec or "", list(formats.container(name).audio_codecs)))
+    for option, codec, possible in wanted:
         if codec not in there:
-            raise InvalidOption(option, codec, "this machine's ffmpeg was built without that encoder")
+            others = ", ".join(one for one in possible if one in there) or "none"
+            allowed = f"this machine's ffmpeg was built without that encoder; for .{ending} it has {others}"
+            raise InvalidOption(option, codec, allowed)
 
 
 async def _check_sound(options: RenderOptions, name: str, ffmpeg: str) -> None:
