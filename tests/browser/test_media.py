@@ -72,9 +72,9 @@ def number_in(picture: np.ndarray, x: int = 0, y: int = 0) -> int:
 
 
 @asynccontextmanager
-async def opened(html: str, folder: Path, **options: object) -> AsyncIterator[Capture]:
+async def opened(html: str, folder: Path, *, background: str = "#123", **options: object) -> AsyncIterator[Capture]:
     scene = folder / "scene.html"
-    scene.write_text(f"<!doctype html><body style='margin:0;background:#123'>{html}", encoding="utf-8")
+    scene.write_text(f"<!doctype html><body style='margin:0;background:{background}'>{html}", encoding="utf-8")
     chosen = complete(small(**{"timeouts": {"ready": 20, "load": 20, "frame": 20}, **options}), "x.mkv")
     async with open_capture(chosen, str(scene), Path("/"), open_film=open_decoder) as capture:
         yield capture
@@ -574,6 +574,26 @@ async def test_a_film_of_which_no_picture_can_be_decoded_shows_nothing(capture: 
         assert "has no frame at 0 s" in page.page.warnings[0]
         assert await page.page.evaluate("document.querySelector('video').clientWidth") == 160
     assert abs(shown[40, 20] - (0x11, 0x22, 0x33)).max() <= 4
+
+
+@pytest.mark.parametrize("comes", ["at once", "later"])
+async def test_a_film_without_pictures_holds_no_page_up_that_has_no_background(
+    comes: str, capture: str, tmp_path: Path
+) -> None:
+    html = """<div style="height: 20px; background: red"></div><script>
+      const add = () => {
+        const video = document.createElement('video');
+        video.src = 'missing.mp4';
+        document.body.prepend(video);
+      };
+      WHEN;
+    </script>"""
+    html = html.replace("WHEN", "add()" if comes == "at once" else "setTimeout(add, 60)")
+    async with opened(html, tmp_path, background="none", capture=capture, fps=50) as page:
+        shown = [pixels(await shot(page, frame)) for frame in range(6)]
+    assert [int(picture[10, 10, 1]) > 127 for picture in shown] == [
+        comes == "at once" or frame >= 3 for frame in range(6)
+    ]
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67", "bt709"])

@@ -31,6 +31,10 @@ DRAWING_POLL_SECONDS = 0.005
 LAME_FRAMES = 200
 """So many frames without a drawing, a second's worth, mean that there will never be one: the first or second has it."""
 
+CALM_FRAMES = 10
+"""So many frames without a drawing, and the page is stirred: where a film with transparency comes into view and the
+page has no background, Chromium 156 draws nothing any more, however long one waits, before something else changes."""
+
 DRAWING, SURFACES, NEW_FILM = 1, 2, 3
 """Of `Page.heed`: the page needs each drawing, be it seen or not (WebGL, a view transition that begins); there are
 films, or offscreen canvases, which wait for no frame; a film was not there in the frame before. The higher the more.
@@ -216,9 +220,10 @@ class BeginFrame:
         if self._page.heed == NEW_FILM:
             for _ in range(FILM_FRAMES):
                 if damaged.get("hasDamage"):
-                    break
+                    return
                 await anyio.sleep(DRAWING_POLL_SECONDS)
                 damaged = await self._frame({})
+            await self._stir()
 
     def _ticks_of(self, frame: int | None) -> int | None:
         if frame is None:
@@ -229,12 +234,19 @@ class BeginFrame:
 
     async def _first_drawing(self) -> None:
         """A picture asked for before anything was ever drawn never comes, so we wait for a drawing."""
-        for _ in range(LAME_FRAMES):
+        for number in range(LAME_FRAMES):
             if self._drawn:
                 return
-            await self._frame({})
+            await (self._stir() if number >= CALM_FRAMES else self._frame({}))
             await anyio.sleep(0 if self._drawn else DRAWING_POLL_SECONDS)
         raise BrowserStalled(f"The browser did not draw anything of {self._page.label} in {LAME_FRAMES} frames.")
+
+    async def _stir(self) -> dict[str, Any]:
+        """Have the page drawn as it is, although nothing changes: something does, and is changed back."""
+        await self._page.evaluate(f"{CONTROL}.stir(true)")
+        await self._frame({})
+        await self._page.evaluate(f"{CONTROL}.stir(false)")
+        return await self._frame({})
 
     async def _frame(self, params: dict[str, Any], ticks: int | None = None) -> dict[str, Any]:
         self._ticks = max(self._ticks + self._step, ticks or 0)
@@ -325,10 +337,7 @@ class Raw(BeginFrame):
     async def _draw_anew(self) -> None:
         """Draw the page as it is, although nothing changes, until that was handed out."""
         for _ in range(LAME_FRAMES):
-            await self._page.evaluate(f"{CONTROL}.stir(true)")
-            await self._frame({})
-            await self._page.evaluate(f"{CONTROL}.stir(false)")
-            reply = await self._frame({})
+            reply = await self._stir()
             if reply.get("hasDamage") and await self._recorder.arrived():
                 return
         raise BrowserStalled(f"The browser did not hand out {self._page.label} in {LAME_FRAMES} frames.")

@@ -117,7 +117,7 @@
     const state = {
       element, kind, window, document, id: media.states.length, source: '', film: null, load: null, broken: null,
       readyState: NOTHING, paused: true, ended: false, seeking: 0, rate: 1, defaultRate: 1, at: 0, position: 0,
-      controlled: false, started: false, connected: false, posterShown: true, foreign: false, taken: false,
+      controlled: false, started: false, connected: false, posterShown: true, foreign: false, taken: false, surface: false,
       shown: -1, presented: 0, callbacks: new Map(), nextCallback: 1, calledFor: -1, segments: [], end: 0,
     };
     const hostId = `${window.origin} ${state.id}`;
@@ -545,6 +545,7 @@
     const present = async (film, data) => {
       const {format, width, height, display_width, display_height, color} = film;
       const timestamp = ++media.serial * 1000;
+      state.surface = true;
       const frame = new NativeVideoFrame(data, {
         format, codedWidth: width, codedHeight: height, displayWidth: display_width, displayHeight: display_height,
         timestamp, transfer: [data], ...(color ? {colorSpace: color} : {}),
@@ -593,11 +594,11 @@
     // As in `Page.heed`.
     state.inPicture = () => {
       const box = element.getBoundingClientRect(), {innerWidth, innerHeight} = state.window;
-      const seen = state.presented > 0 && element.isConnected && element.checkVisibility({opacityProperty: true})
+      const seen = state.surface && element.isConnected && element.checkVisibility({opacityProperty: true})
         && box.bottom > 0 && box.right > 0 && box.top < innerHeight && box.left < innerWidth;
       const fresh = seen && !state.seen;
       state.seen = seen;
-      return fresh ? 3 : state.presented > 0 && element.isConnected ? 2 : 0;
+      return fresh ? 3 : state.surface && element.isConnected ? 2 : 0;
     };
 
     state.adopt = () => {
