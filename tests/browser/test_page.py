@@ -580,6 +580,26 @@ async def test_animations_go_on_from_where_they_are(tmp_path: Path) -> None:
     assert bounced[6:10] == (80, 60, 40, 20)
 
 
+APART = """<p id="leaves"></p><script>
+  const log = [], move = [{translate: '0px'}, {translate: '100px'}];
+  const tell = (name, animation) => animation.finished.then(() => log.push(name + Math.round(performance.now())));
+  const late = document.createElement('p'), never = document.createElement('p');
+  late.animate(move, 1000);
+  tell('never', never.animate(move, 120));
+  tell('back', leaves.animate(move, 160));
+  leaves.getAnimations()[0].reverse();
+  tell('leaves', leaves.animate(move, 200));
+  tell('ends', document.documentElement.animate({rotate: '0deg'}, {duration: 80, endDelay: 160}));
+  setTimeout(() => leaves.remove(), 80);
+  setTimeout(() => document.body.append(late), 160);
+</script>"""
+
+
+async def test_animations_move_though_nothing_is_seen_of_them(tmp_path: Path) -> None:
+    said = await told(f"<body>{APART}", "[parseFloat(getComputedStyle(late).translate), ...log]", tmp_path)
+    assert said == [36, "never120", "back160", "leaves200", "ends240"]
+
+
 BACKWARDS = """<b id="b">b</b><script>
   const one = b.animate([{opacity: 0}, {opacity: 0.5}], 100);
   one.pause();

@@ -244,7 +244,8 @@
     };
     const byTime = timeline => timeline && !('source' in timeline);  // nor by scrolling, nor not at all
     const runs = animation => animation.playState === 'running' && byTime(animation.timeline);
-    // `getAnimations` leaves out some that run: those that go backwards from their end.
+    // `getAnimations` leaves out some that run: those that go backwards from their end, those that wait out their
+    // `endDelay`, and those of elements that stand in no document.
     clock.begun = new Set();
     // Some may go backwards: one that a frame's scripts begin is put where it is not over before the frame is drawn.
     clock.backwards = false;

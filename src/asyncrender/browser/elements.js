@@ -32,6 +32,10 @@
       if (name === 'reverse') clock.sought.set(this, Number(this.currentTime));
     });
   }
+  methods('Element', ['animate'], animation => {
+    clock.begun.add(animation);
+    return animation;
+  });
   const rate = Object.getOwnPropertyDescriptor(Animation.prototype, 'playbackRate');
   defineGetter(Animation.prototype, 'playbackRate', rate.get, function (value) {
     clock.catchUp(this);
