@@ -634,6 +634,28 @@ async def test_steps_last_equally_long_whenever_they_begin(tmp_path: Path) -> No
             assert shown == [(frame - begin) // 3 * 10 for begin in range(min(frame + 1, 10))], f"frame {frame}"
 
 
+ROUNDS = """<style>@keyframes m { from { left: 0 } to { left: 100px } }
+  i { position: absolute; animation: m .4s steps(5) infinite }</style>
+<i id="on"></i><i id="back" style="animation-direction: reverse"></i>
+<i id="both" style="animation-direction: alternate"></i>
+<i id="loop" style="animation-duration: .52s; animation-timing-function: linear"></i>
+<script>
+  const where = () => [on, back, both, loop].map(i => parseFloat(getComputedStyle(i).left));
+</script>"""
+
+
+async def test_steps_and_rounds_begin_in_the_very_frame(tmp_path: Path) -> None:
+    async with opened(ar.Html(ROUNDS), tmp_path, capture="beginframe") as page:
+        on, back, both, loop = zip(*await answers(page, "where()", frames=41), strict=True)
+    rounds = [divmod(frame, 10) for frame in range(41)]
+    assert on == tuple(step // 2 * 20 for _, step in rounds)
+    within = [frame for frame, (_, step) in enumerate(rounds) if step]  # for where they turn there is no number
+    assert [back[frame] for frame in within] == [(10 - frame % 10) // 2 * 20 for frame in within]
+    turned = {frame: 10 - frame % 10 if frame // 10 % 2 else frame % 10 for frame in within}
+    assert [both[frame] for frame in within] == [step // 2 * 20 for step in turned.values()]
+    assert [round(left * 13 / 100) for left in loop] == [frame % 13 for frame in range(41)]
+
+
 SMIL = """<svg id="one"><rect id="a"><animate attributeName="x" to="1000" dur="1s"/></rect>
   <rect id="b"><set attributeName="x" to="1" begin=".04s"/><set attributeName="x" to="2" begin=".28s"/></rect>
   <rect id="c"><animate attributeName="x" to="1000" dur="1s" begin="indefinite"/></rect>

@@ -267,9 +267,26 @@
       const passed = clock.now - at, whole = frameTime(Math.round(passed / frameTime(1)));
       return Math.abs(passed - whole) < EPSILON ? whole : passed;
     };
+    // Chromium divides, and what comes out a trifle too small is a step, or a round, too few, and so a frame late: what has to
+    // be reached is passed by a trifle. Where a round is gone through backwards, it lies behind, but for the round's beginning.
+    const TRIFLE = 2 ** -50;
+    const reaching = ({delay, duration, direction, iterationStart, endTime}, time) => {
+      if (time <= 0) return time;  // what goes backwards is over
+      const rounds = (time - delay) / 1000 / (duration / 1000) + iterationStart, whole = Math.floor(rounds + EPSILON);
+      const trifle = (time + Math.abs(delay)) * TRIFLE;
+      const turns = direction.startsWith('alternate') && Math.abs(whole % 2) === 1;
+      if (direction.endsWith('reverse') === turns || time >= endTime || rounds < whole) return time + trifle;
+      return rounds - whole > EPSILON ? time - trifle : time;
+    };
     const timeOf = animation => Number(native.animationTime.call(animation) ?? 0);
-    const anchor = (animation, time, at = clock.now) => {
-      const found = {time, at, rate: animation.playbackRate, set: time, look: looks};
+    // Without the trifle.
+    clock.timeOf = animation => {
+      const time = native.animationTime.call(animation), found = anchors.get(animation);
+      return time !== null && found?.set === time ? found.due : time;
+    };
+    const anchor = (animation, set, at = clock.now) => {
+      const time = Number(clock.timeOf(animation) ?? 0), timing = animation.effect?.getComputedTiming();
+      const found = {time, at, rate: animation.playbackRate, set, due: time, look: looks, timing};
       anchors.set(animation, found);
       return found;
     };
@@ -277,9 +294,11 @@
       Math.abs(found.set - time) <= EPSILON && found.rate === animation.playbackRate;
     const carryOn = (found, animation, time) => {
       const passed = found.time + since(found.at) * found.rate, due = found.rate < 0 ? notOver(animation, passed) : passed;
+      const reached = found.timing ? reaching(found.timing, due) : due;
+      found.due = due;
       found.set = time;
-      if (due === time) return;
-      putAt(animation, due);
+      if (reached === time) return;
+      putAt(animation, reached);
       found.set = Number(native.animationTime.call(animation) ?? due);
     };
     // A look costs: Chromium sorts all animations by where their elements are in the document. What is new began `at`; what

@@ -46,7 +46,7 @@
   });
   defineGetter(Animation.prototype, 'currentTime', function () {
     clock.catchUp(this);
-    return native.animationTime.call(this);
+    return clock.timeOf(this);
   }, function (value) {
     native.setAnimationTime.call(this, value);
     if (value === null) clock.sought.delete(this);
