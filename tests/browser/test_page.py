@@ -244,6 +244,27 @@ async def test_nested_timers_are_slowed_down_as_html_says_so_that_none_stops_the
         assert await page.page.evaluate("times") == [0, 0, 0, 0, 0, 4, 8, 12, 16]
 
 
+async def test_a_page_is_idle_once_its_timers_are_done(tmp_path: Path) -> None:
+    text = """<script>const said = [];
+      requestIdleCallback(() => said.push('idle'));
+      requestAnimationFrame(() => { said.push('frame'); setTimeout(() => said.push('timer')); });</script>"""
+    assert await told(text, "said", tmp_path, frames=1) == ["frame", "timer", "idle"]
+
+
+async def test_frames_in_the_page_are_animated_after_it_in_their_order(tmp_path: Path) -> None:
+    text = """<body><iframe id="one"></iframe><iframe id="two"></iframe><script>const said = [];
+      setTimeout(() => {
+        const inner = [one, two].map(frame => frame.contentWindow);
+        inner[1].requestAnimationFrame(() => said.push('two'));
+        requestAnimationFrame(() => said.push('page 1'));
+        inner[0].requestAnimationFrame(() => said.push('one'));
+        requestAnimationFrame(() => said.push('page 2'));
+        const last = inner[1].requestAnimationFrame(() => said.push('never'));
+        requestAnimationFrame(() => inner[1].cancelAnimationFrame(last));
+      }, 20);</script>"""
+    assert await told(text, "said", tmp_path, frames=2) == ["page 1", "page 2", "one", "two"]
+
+
 async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> None:
     text = """<div id=a></div><script>const said = [];
       const animation = a.animate([{opacity: 0}, {opacity: 1}], 100);

@@ -211,8 +211,15 @@
     };
     // In a browser it is never 0, and libraries take that for "not begun".
     const frameStamp = () => clock.now || Number.MIN_VALUE;
+    // HTML, "update the rendering": the callbacks of a document, then those of each of its frames.
+    const family = one => [one, ...Array.from({length: one.length}, (_, index) => family(one[index])).flat()];
+    const byDocument = batch => {
+      if (windows.size < 2) return batch;
+      const ranks = new Map(family(window).map((one, rank) => [one, rank])), rank = entry => ranks.get(entry.window) ?? 0;
+      return new Map([...batch].sort(([, one], [, other]) => rank(one) - rank(other)));
+    };
     const runFrameCallbacks = async () => {
-      const batch = frameCallbacks;
+      const batch = byDocument(frameCallbacks);
       frameCallbacks = new Map();
       const remove = clock.removeFrame;
       clock.removeFrame = id => { batch.delete(id); frameCallbacks.delete(id); };
@@ -389,6 +396,7 @@
         for (const worker of clock.workers) worker.move(time);
         if (clock.workers.size) await quiet();
         await runFrameCallbacks();
+        await runTimers(time);
         await runIdleCallbacks();
         await runTimers(time);
         if (clock.backwards) pin();
