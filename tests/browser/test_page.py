@@ -265,6 +265,17 @@ async def test_frames_in_the_page_are_animated_after_it_in_their_order(tmp_path:
     assert await told(text, "said", tmp_path, frames=2) == ["page 1", "page 2", "one", "two"]
 
 
+async def test_how_long_the_machine_took_nobody_can_ask(tmp_path: Path) -> None:
+    text = """<p>painted</p><script>
+      performance.mark('begin');
+      setTimeout(() => performance.measure('film', 'begin'), 100);
+      const times = () => performance.getEntries().flatMap(one => [one.startTime, one.duration, one.responseEnd ?? 0,
+        one.toJSON().domComplete ?? 0]);
+    </script>"""
+    now = "[performance.getEntriesByType('paint').length, times().reduce((one, other) => one + other)]"
+    assert await told(text, f"[...{now}, new File([], 'x').lastModified - Date.now()]", tmp_path) == [2, 100, 0]
+
+
 async def test_an_animation_ends_and_says_so(capture: str, tmp_path: Path) -> None:
     text = """<div id=a></div><script>const said = [];
       const animation = a.animate([{opacity: 0}, {opacity: 1}], 100);

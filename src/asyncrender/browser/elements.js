@@ -4,9 +4,25 @@
   'use strict';
   const {clock, native, define, defineGetter, defineConstructor, entry, methods} = window[key];
 
-  const timing = Object.entries(Object.getOwnPropertyDescriptors(PerformanceTiming.prototype)).filter(([, one]) => one.get);
-  for (const [name, {get}] of timing)
+  const getters = ({prototype}) => Object.entries(Object.getOwnPropertyDescriptors(prototype)).filter(([, one]) => one.get);
+  for (const [name, {get}] of getters(PerformanceTiming))
     defineGetter(PerformanceTiming.prototype, name, function () { return get.call(this) && config.epoch; });
+  // How long the machine took for what is no mark or measure of the page's own: no time.
+  const TIMED = ['PerformanceEntry', 'PerformanceResourceTiming', 'PerformanceNavigationTiming', 'PerformancePaintTiming',
+    'PerformanceEventTiming', 'PerformanceLongAnimationFrameTiming', 'PerformanceElementTiming', 'LargestContentfulPaint'];
+  const isTime = name => /(start|end|time|timestamp|duration|interactive|complete)$/i.test(name);
+  for (const {prototype} of TIMED.map(type => window[type]).filter(Boolean)) {
+    for (const [name, {get}] of getters({prototype}).filter(([name]) => isTime(name)))
+      defineGetter(prototype, name, function () {
+        const time = get.call(this);
+        return /^(mark|measure)$/.test(this.entryType) ? time : 0;
+      });
+    const {toJSON} = prototype;
+    define(prototype, 'toJSON', function () {
+      const told = Object.entries(toJSON.call(this));
+      return Object.fromEntries(told.map(([name, value]) => [name, isTime(name) ? this[name] : value]));
+    });
+  }
   defineGetter(AnimationTimeline.prototype, 'currentTime', () => clock.now);
   // One that the page makes would go by the compositor's ticks. That it may begin at another time is lost.
   define(window, 'DocumentTimeline', new Proxy(DocumentTimeline, {construct: () => document.timeline}));

@@ -40,6 +40,8 @@
   define(Performance.prototype, 'now', () => clock.now);
   defineGetter(Performance.prototype, 'timeOrigin', () => config.epoch);
   defineGetter(Event.prototype, 'timeStamp', () => clock.now);
+  defineConstructor('File', (construct, [bits, name, options, ...rest]) =>
+    construct(name === undefined ? [] : [bits, name, {lastModified: epochNow(), ...options}, ...rest]));
   const mark = Performance.prototype.mark;
   define(Performance.prototype, 'mark', function (name, options) {
     return mark.call(this, name, {startTime: clock.now, ...options});
