@@ -1055,6 +1055,15 @@ async def test_tasks_that_the_page_gives_itself_belong_to_the_frame(capture: str
 
 
 BESIDE = {
+    "a lock": """await navigator.locks.request('a', () => {});
+      await Promise.all([1, 2].map(() => navigator.locks.request('b', () => Promise.resolve())))""",
+    "a channel": """const [from, to] = [1, 2].map(() => new BroadcastChannel('a'));
+      await new Promise(done => { to.onmessage = done; from.postMessage(1); })""",
+    "which databases": "await indexedDB.databases()",
+    "which devices": "await navigator.mediaDevices.enumerateDevices()",
+    "which files": """const folder = await navigator.storage.getDirectory();
+      await folder.getFileHandle('x', {create: true});
+      for await (const name of folder.keys());""",
     "a cache": "const all = await caches.open('a'); await all.put('/q', new Response('x')); await all.match('/q')",
     "a blob": "await new Blob(['x'.repeat(1e6)]).text()",
     "a reader": "await new Promise(done => { const reader = new FileReader(); reader.onload = done;"

@@ -185,6 +185,8 @@
     FileSystemDirectoryHandle: ['getDirectoryHandle', 'getFileHandle', 'removeEntry'],
     FileSystemFileHandle: ['createWritable', 'getFile'],
     FileSystemWritableFileStream: ['close', 'seek', 'truncate', 'write'],
+    IDBFactory: ['databases'],
+    MediaDevices: ['enumerateDevices'],
     GPU: ['requestAdapter'],
     GPUAdapter: ['requestDevice'],
   };
@@ -194,6 +196,20 @@
       define(object, name, function (...args) { return wrap(begin.apply(this, args), this); });
   };
   for (const [type, names] of Object.entries(beside)) methods(type, names, held);
+  methods('FileSystemDirectoryHandle', ['entries', 'keys', 'values', Symbol.asyncIterator], entries => {
+    const next = entries.next.bind(entries);
+    define(entries, 'next', (...args) => held(next(...args)));
+    return entries;
+  });
+  // A lock that is free is given before the browser says which there are; so is one that has just become so.
+  const {query} = window.LockManager?.prototype ?? {};
+  methods('LockManager', ['query'], held);
+  methods('LockManager', ['request'], (lock, manager) => {
+    const given = () => { held(query.call(manager)); };
+    given();
+    lock.then(given, given);
+    return lock;
+  });
   Object.assign(window[key], {entry, methods});
   // Tasks that the page gives itself, which come in the order in which they were given.
   const given = answer => { clock.tasks++; return answer; };

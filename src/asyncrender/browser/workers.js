@@ -186,12 +186,23 @@
       close();
     });
   }
+  // It goes by way of the browser: the last one to listen hears it when all have.
+  const listenToo = channel => {
+    const release = clock.hold(), echo = new BroadcastChannel(channel.name);
+    const end = () => {
+      echo.close();
+      release();
+    };
+    echo.onmessage = end;
+    return end;
+  };
   // Who is at the other end nobody knows.
   for (const {prototype} of [window.MessagePort, window.BroadcastChannel]) {
     const {postMessage} = prototype;
     define(prototype, 'postMessage', function (...args) {
       for (const worker of clock.workers) worker.tell();
-      postMessage.apply(this, args);
+      const giveUp = this instanceof BroadcastChannel ? listenToo(this) : null;
+      try { postMessage.apply(this, args); } catch (error) { giveUp?.(); throw error; }
       for (const worker of clock.workers) worker.ask();
       awaitEcho();
     });
