@@ -387,6 +387,17 @@ async def test_a_view_transition_begins_with_its_frame(tmp_path: Path) -> None:
         assert await page.page.evaluate("told") == [240, 240, 720, 720]
 
 
+@pytest.mark.parametrize("capture", ["beginframe", "screenshot"])
+async def test_a_view_transition_may_take_time_to_change_the_page(capture: str, tmp_path: Path) -> None:
+    """Nothing is drawn meanwhile, and what a screenshot waits for Chromium gives up."""
+    text = """<body><style>::view-transition-group(*) { animation: none }</style><p id="p">old</p><script>
+      const told = [], wait = () => new Promise(resolve => setTimeout(resolve, 70));
+      const change = async () => { told.push('changes'); await wait(); told.push(performance.now()); };
+      setTimeout(() => document.startViewTransition(change).ready.then(() => told.push('ready')), 80);
+    </script>"""
+    assert await told(text, "told", tmp_path, frames=7, capture=capture) == ["changes", 150, "ready"]
+
+
 async def test_a_seekable_page_is_waited_for(tmp_path: Path) -> None:
     text = """<body style="margin:0;background:#000"><script>
       window.asyncrender.seek = async (time, frame) => {

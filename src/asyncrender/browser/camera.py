@@ -381,6 +381,8 @@ class Screenshot:
         pass
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
+        if self._shown is not None and self._page.heed and await self._page.evaluate(f"{CONTROL}.updating()"):
+            return self._shown  # a screenshot would wait until Chromium gives the view transition up, for four seconds
         reply = await self._page.call("Page.captureScreenshot", {**PNG, "fromSurface": True})
         self._shown = _unless_shown(bytes(reply["data"]), self._shown)
         return self._shown

@@ -37,7 +37,7 @@
     let nextId = 1, nesting = 0, pumping = false, advancing = false;
     const clock = {
       now: 0, windows, shadowRoots: new Set(), scrolls: new Set(), workers: new Set(), surfaces: false, orders: false,
-      transitions: 0,
+      transitions: 0, updates: new Set(),
     };
     // What counts time by itself goes on over a new zero.
     let before = 0;
@@ -559,6 +559,12 @@
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
       // What its drawing has to heed: `Page.heed` in page.py.
       return Math.max(clock.media?.inPicture() ?? 0, clock.surfaces ? 2 : clock.orders || clock.transitions ? 1 : 0);
+    },
+    // Whether nothing can be drawn because a view transition has the page changed, which takes it longer than a frame.
+    async updating() {
+      for (const update of [...clock.updates]) await update.called;
+      await clock.turn();
+      return clock.updates.size > 0;
     },
     // The frame of these ticks is drawn. True once it is known which tick of ours is which of the page's.
     async drawnAt(ticks) {

@@ -150,6 +150,23 @@
   native.requestAnimationFrame(wantFonts);
   document.addEventListener('DOMContentLoaded', wantFonts);
   document.addEventListener('load', ({target}) => { if (target.sheet) wantFonts(); }, {capture: true});
+  // From its callback on until that is done nothing is drawn of the page. (A frame's may leave before.)
+  const {startViewTransition} = Document.prototype;
+  define(Document.prototype, 'startViewTransition', function (how, ...rest) {
+    const callback = typeof how === 'function' ? how : how?.update;
+    if (!callback || window !== window.top) return startViewTransition.call(this, how, ...rest);
+    let called = () => {};
+    const update = {called: new Promise(resolve => { called = resolve; })}, done = () => clock.updates.delete(update);
+    const tell = (...args) => {
+      const changing = (async () => callback(...args))();
+      changing.then(done, done);
+      called();
+      return changing;
+    };
+    const transition = startViewTransition.call(this, typeof how === 'function' ? tell : {...how, update: tell}, ...rest);
+    clock.updates.add(update);
+    return transition;
+  });
   // It begins when the compositor has its pictures.
   for (const type of ['Document', 'Element'])
     methods(type, ['startViewTransition'], transition => {
