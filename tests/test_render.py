@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import anyio
@@ -169,6 +170,19 @@ async def test_tracks_are_mixed_whatever_the_chunks(tmp_path: Path) -> None:
     with av.open(str(tone)) as film:
         original = np.concatenate([frame.to_ndarray().reshape(-1) for frame in film.decode(audio=0)]).astype(float)
     assert np.abs(left[48 * 200 :] - original[: 48 * 800] / 2).max() <= 1
+
+
+@one_loop
+async def test_the_sound_of_a_film_keeps_its_place(tmp_path: Path) -> None:
+    film, output = tmp_path / "late.mkv", tmp_path / "out.mkv"
+    late = "-f lavfi -i color=s=64x64:d=1 -itsoffset 0.5 -f lavfi -i sine=d=0.5:r=48000 -c:a pcm_s16le"
+    subprocess.run(["ffmpeg", "-v", "error", *late.split(), str(film)], check=True)
+    places: tuple[dict[str, Any], ...] = ({}, {"seek": "0.3"}, {"seek": "0.7", "offset": "0.1"})
+    tracks = tuple(ar.AudioTrack(path=str(film), **place) for place in places)
+    options = small(audio=ar.AudioOptions(tracks=tracks))
+    found = (await ar.resolve(SCENES / "css.html", output, options)).audio.tracks
+    placed = [tuple(map(float, (track.offset, track.seek, track.duration or 0))) for track in found]
+    assert placed == pytest.approx(np.array([(0.5, 0, 0.5), (0.2, 0, 0.5), (0.1, 0.2, 0.3)]), abs=0.002)
 
 
 @one_loop

@@ -337,18 +337,29 @@ async def _resolve_track(index: int, track: AudioTrack) -> AudioTrack:
     if not is_file(path):
         raise InvalidOption(option, track.path, "there is no such file")
     try:
-        sounds = (await probe(path)).audio
+        info = await probe(path)
     except MediaError as error:
         raise InvalidOption(option, track.path, error.message) from None
-    if not sounds:
+    if not info.audio:
         raise InvalidOption(option, track.path, "it holds no sound")
-    length = sounds[0].duration
-    left = exact_number(length) - track.seek if length is not None else None
-    if left is not None and left <= 0:
-        allowed = f"the file lasts {float(left + track.seek):g} s; seek must lie before its end"
+    sound = info.audio[0]
+    lead = max(Fraction(0), exact_number(sound.start_time or 0) - exact_number(info.start_time or 0))
+    end = lead + exact_number(sound.duration) if sound.duration is not None else None
+    left = end - track.seek if end is not None else None
+    if end is not None and left is not None and left <= 0:
+        allowed = f"the file lasts {float(end):g} s; seek must lie before its end"
         raise InvalidOption(f"audio.tracks.{index}.seek", float(track.seek), allowed)
     durations = [seconds for seconds in (left, track.duration) if seconds is not None]
-    return track.model_copy(update={"path": str(path), "duration": min(durations, default=None)})
+    track = track.model_copy(update={"path": str(path), "duration": min(durations, default=None)})
+    return _after(lead, track) if lead else track
+
+
+def _after(lead: Fraction, track: AudioTrack) -> AudioTrack:
+    """The same track for who knows only the sound: that of a film may begin so much later than its pictures."""
+    silence = max(Fraction(0), lead - track.seek)
+    duration = None if track.duration is None else max(Fraction(0), track.duration - silence)
+    seek = max(Fraction(0), track.seek - lead)
+    return track.model_copy(update={"offset": track.offset + silence, "seek": seek, "duration": duration})
 
 
 def _lacks_meta(options: RenderOptions) -> bool:

@@ -126,8 +126,9 @@ class AudioTrack(Model):
     """One sound file laid under the composition. All times in seconds, on the composition's clock."""
 
     path: Text
-    """A sound file, or a film with sound. Relative to the working folder; absolute once resolved; in a plan relative to
-    its `base`, or absolute where it does not lie below."""
+    """A sound file, or a film with sound, which keeps its place: where it begins later than the pictures, `resolve`
+    takes that off `seek`, or adds it to `offset`. Relative to the working folder; absolute once resolved; in a plan
+    relative to its `base`, or absolute where it does not lie below."""
     volume: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Linear gain; 1 leaves the loudness as it is."""
     offset: Seconds = Fraction(0)

@@ -76,7 +76,11 @@ async def test_a_sound_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("a.mp3", NO_LENGTH), ("a.aac", ("-b:a", "192k")), ("a.ogg", ()), ("a.flac", ()), ("a.opus", ())]
+    ("name", "how"),
+    [
+        *(("a.mp3", NO_LENGTH), ("a.aac", ("-b:a", "192k")), ("a.ogg", ()), ("a.flac", ()), ("a.opus", ())),
+        ("a.webm", ("-live", "1")),
+    ],
 )
 async def test_sound_is_as_long_as_it_is_heard(tmp_path: Path, name: str, how: tuple[str, ...]) -> None:
     file = unstated(tmp_path / name, *how)
@@ -85,6 +89,18 @@ async def test_sound_is_as_long_as_it_is_heard(tmp_path: Path, name: str, how: t
     assert info.duration == heard
     assert info.audio[0].duration == heard
     assert float((await read_film(file, idle_seconds=10)).duration) == heard
+
+
+async def test_sound_that_begins_late_is_as_long_as_it_is_heard(tmp_path: Path) -> None:
+    sound = write_wav(tmp_path / "sound.wav", sine(1))
+    for ending in ("mkv", "mov"):
+        file = film(tmp_path / f"late.{ending}", "-itsoffset", "0.5", "-i", str(sound), "-c:a", "pcm_s16le")
+        audio = (await probe(file)).audio[0]
+        assert (audio.start_time, audio.duration) == (0.5, pytest.approx(1, abs=0.002))
+
+
+async def test_a_transport_streams_last_packet_counts(tmp_path: Path) -> None:
+    assert (await probe(unstated(tmp_path / "a.ts", "-c:a", "aac"))).duration == pytest.approx(4.02, abs=0.03)
 
 
 async def test_chained_streams_of_sound_are_as_long_as_all_of_them(tmp_path: Path) -> None:

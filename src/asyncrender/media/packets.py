@@ -6,12 +6,24 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-UNSTATED = frozenset({"aac", "flac", "mp3", "ogg"})
+UNSTATED = frozenset({"aac", "flac", "mp3", "mpegts", "ogg"})
 """Containers (ffmpeg's names) whose header may not say how long they are: ffprobe then guesses by the bit rate of the
-first packets, takes the last of several chained streams for the whole (RFC 3533, 4), or says nothing."""
+first packets, takes the last of several chained streams for the whole (RFC 3533, 4), takes the time at which the last
+packet begins (of MPEG-TS, where one may hold a quarter of a second), or says nothing."""
 
 ENTRIES = "packet=pts,dts,duration,flags:packet_side_data=skip_samples,discard_padding"
 """What ffprobe shall say of each packet: it comes in this order."""
+
+
+def are_needed(form: Mapping[str, Any], sound: Mapping[str, Any]) -> bool:
+    """Whether only the packets say how long a file's sound is; `form` and `sound` are ffprobe's.
+
+    A live recording, as a browser's MediaRecorder makes them, says nothing; a Matroska film whose sound begins late
+    tells its end alone.
+    """
+    late = float(sound.get("start_time", 0)) > float(form.get("start_time", 0))
+    unsaid = "duration" not in form or (late and "duration" not in sound)
+    return unsaid or form["format_name"] in UNSTATED
 
 
 def sound_seconds(packets: Sequence[Sequence[str]], stream: Mapping[str, Any]) -> Fraction:

@@ -101,7 +101,7 @@ async def probe(
 ) -> MediaInfo:
     """What a media file is. `count_frames` reads it whole: exact `frames` and `constant_frame_rate` of the first video.
 
-    Sound in a container that may not say how long it is (`packets.UNSTATED`) is read whole, too.
+    Sound in a file that does not say how long it is (`packets.are_needed`) is read whole, too.
     Raises InvalidOption if there is no such file, MediaError with ffprobe's last words if it is none that ffprobe
     knows, ToolStalled after `idle_seconds` without a sign of life, MissingTool.
     """
@@ -109,8 +109,9 @@ async def probe(
     if not await in_thread(lambda: is_file(Path(file))):
         raise InvalidOption("path", file, "there is no such file")
     form, streams = await _describe(file, idle_seconds)
-    if form["format_name"] in packets.UNSTATED:
-        await _count_sound(file, form, streams, idle_seconds)
+    sound = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
+    if sound is not None and packets.are_needed(form, sound):
+        await _count_sound(file, form, streams, sound, idle_seconds)
     video = [_video(stream) for stream in streams if stream.get("codec_type") == "video" and stream.get("width")]
     if count_frames and video:
         video[0] = _counted(video[0], await frame_times(file, idle_seconds=idle_seconds))
@@ -222,11 +223,10 @@ async def _describe(file: str, idle_seconds: float) -> tuple[dict[str, Any], lis
         raise MediaError(f"reading {file}: ffprobe does not say what it is, but {shown!r}.") from None
 
 
-async def _count_sound(file: str, form: dict[str, Any], streams: list[dict[str, Any]], idle_seconds: float) -> None:
-    """Put down how long the first sound is, and with it the file, unless that is a film. (A cover is no film.)"""
-    sound = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
-    if sound is None:
-        return
+async def _count_sound(
+    file: str, form: dict[str, Any], streams: list[dict[str, Any]], sound: dict[str, Any], idle_seconds: float
+) -> None:
+    """Put down how long the sound is, and with it the file, unless that is a film. (A cover is no film.)"""
     wanted = ("-select_streams", str(sound["index"]), "-show_entries", packets.ENTRIES, "-of", "csv=p=0")
     lines = (await _ffprobe(file, *wanted, idle_seconds=idle_seconds)).decode().split()
     seconds = packets.sound_seconds([line.split(",") for line in lines], sound)
