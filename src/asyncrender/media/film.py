@@ -170,6 +170,8 @@ def decode_argv(film: Film, *, ffmpeg: str, seek_tick: int | None, first_tick: i
             rf"select=gte(pts\,{first_tick}),{film.conversion}",
             "-fps_mode",
             "passthrough",
+            "-enc_time_base",  # else times are rounded to whole frames of the rate that ffmpeg thinks it is
+            f"{film.time_base.numerator}:{film.time_base.denominator}",
         ),
         *("-c:v", "rawvideo", "-tag:v", str(RAW_TAG), "-avoid_negative_ts", "disabled"),
         *("-video_track_timescale", str(film.time_base.denominator), "-movflags", fragments, "-f", "mov", "pipe:1"),
