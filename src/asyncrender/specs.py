@@ -287,7 +287,9 @@ class SoundSegment(Model):
     position: Annotated[float, Field(ge=0)] = 0.0
     """Where in the media it begins: media seconds."""
     rate: Annotated[float, Field(ge=0, le=16)] = 1.0
-    """Media seconds per second of the composition, pitch preserved. 16 is the most Chromium plays; 0 is silent."""
+    """Media seconds per second of the composition. 16 is the most Chromium plays; 0 is silent."""
+    pitch: bool = True
+    """At another rate it sounds as high as before; else higher or lower by as much, as from a tape."""
     loop: bool = False
     """At the end of the media it goes on from its beginning."""
     gains: tuple[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0, le=100)]], ...] = ()

@@ -515,7 +515,7 @@ SOUNDS = """<video id=v src=FILM autoplay loop data-asyncrender-fade-in=0.5></vi
   a.volume = 0.5;
   setTimeout(() => a.play(), 100);
   setTimeout(() => { a.muted = true; }, 200);
-  setTimeout(() => { a.playbackRate = 2; }, 240);
+  setTimeout(() => { a.playbackRate = 2; a.preservesPitch = false; }, 240);
   setTimeout(() => a.pause(), 280);
 </script>"""
 
@@ -529,12 +529,12 @@ async def test_what_was_heard_is_known_from_the_beginning(tmp_path: Path) -> Non
         source = f"http://scene.localhost/{film.name}"
         assert page.local_source(source) == (film, 2)
     whole = {"element": 0, "source": source, "kind": "video", "start": 0, "end": None, "position": 0, "rate": 1}
-    assert first == {**whole, "loop": True, "gains": [[0, 1]], "fade_in": 0.5, "fade_out": 0}
+    assert first == {**whole, "loop": True, "pitch": True, "gains": [[0, 1]], "fade_in": 0.5, "fade_out": 0}
     assert [(one["start"], one["end"], one["position"], one["rate"], one["gains"]) for one in others] == [
         (0.1, 0.24, 0, 1, [[0.1, 0.5], [0.2, 0]]),
         (0.24, 0.28, pytest.approx(0.14), 2, [[0.24, 0]]),
     ]
-    assert others[0]["kind"] == "audio"
+    assert [(one["kind"], one["pitch"]) for one in others] == [("audio", True), ("audio", False)]
 
 
 async def test_a_film_that_is_missing_broken_or_not_wanted_yet_is_no_error(capture: str, tmp_path: Path) -> None:

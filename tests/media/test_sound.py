@@ -260,6 +260,19 @@ async def test_another_rate_moves_sound_and_keeps_its_pitch(tmp_path: Path, rate
     assert crossings / 2 / len(tone) * RATE == pytest.approx(440, rel=0.12)
 
 
+@pytest.mark.parametrize("rate", [0.4, 1.1, 3])
+async def test_another_rate_makes_it_higher_or_lower_where_the_page_wants_it(tmp_path: Path, rate: float) -> None:
+    file = write_wav(tmp_path / "tone.wav", sine(7, 0.5))
+    films = []
+    for chunks in (1, 3):
+        plan = film_plan("out.mp4", frame_count=60, concurrency=chunks)
+        films.append(await heard(plan, [segment(file, 0.2, position=0.75, rate=rate, pitch=False)], tmp_path))
+    assert np.array_equal(*films)
+    seconds = np.arange(RATE * 9 // 5) / RATE
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (0.75 + seconds * rate))
+    assert np.abs(films[0][RATE // 5 + 200 :, 0] / 32768 - expected[200:]).max() < 0.005
+
+
 async def test_gains_change_at_their_frames(tmp_path: Path) -> None:
     file = write_wav(tmp_path / "constant.wav", np.full(3 * RATE, 0.5))
     plan = film_plan("out.mp4", fps="29.97", frame_count=50, concurrency=3)

@@ -22,8 +22,8 @@
     'stalled', 'suspend', 'timeupdate', 'waiting'];
   const Media = HTMLMediaElement.prototype, Video = HTMLVideoElement.prototype;
   const describe = (object, name) => Object.getOwnPropertyDescriptor(object, name);
-  const original = Object.fromEntries(
-    ['src', 'srcObject', 'volume', 'muted', 'loop', 'autoplay', 'paused'].map(name => [name, describe(Media, name)]));
+  const ORIGINALS = ['src', 'srcObject', 'volume', 'muted', 'loop', 'autoplay', 'paused', 'preservesPitch'];
+  const original = Object.fromEntries(ORIGINALS.map(name => [name, describe(Media, name)]));
   const nativePlay = Media.play, nativePause = Media.pause, nativeLoad = Media.load;
   const listen = EventTarget.prototype.addEventListener;
   const NativeVideoFrame = window.VideoFrame, Generator = window.MediaStreamTrackGenerator;
@@ -186,7 +186,8 @@
       if (open) {
         const reached = bounded(open.position + (from - open.start) * open.rate);
         const same = sounding && open.source === nameOf(state.source) && open.rate === state.rate
-          && open.loop === element.loop && Math.abs(reached - position) < EPSILON;
+          && open.loop === element.loop && open.pitch === element.preservesPitch
+          && Math.abs(reached - position) < EPSILON;
         if (same) return;
         open.end = now;
         if (open.end <= open.start) state.segments.pop();
@@ -194,7 +195,7 @@
       if (!sounding) return;
       state.segments.push({
         element: state.id, source: nameOf(state.source), kind, start: from, end: null, position, rate: state.rate,
-        loop: element.loop, gains: [[from, gain()]],
+        loop: element.loop, pitch: element.preservesPitch, gains: [[from, gain()]],
         fade_in: seconds(element, 'fade-in'), fade_out: seconds(element, 'fade-out'),
       });
     };
@@ -461,7 +462,7 @@
       changed();
       queueEvents('ratechange');
     };
-    state.setLoop = set => {
+    state.alter = set => {
       anchor();
       set();
       changed();
@@ -637,7 +638,7 @@
     for (const {type, target, attributeName, addedNodes} of records) {
       if (type === 'attributes') {
         if (/^(src|preload)$/.test(attributeName)) adopt(target);
-        else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).setLoop(() => {});
+        else if (target instanceof HTMLMediaElement && known.has(target)) stateOf(target).alter(() => {});
         continue;
       }
       for (const node of addedNodes)
@@ -701,9 +702,10 @@
   accessor(Media, 'defaultPlaybackRate', state => state.defaultRate, (value, state) => {
     state.defaultRate = Number(value);
   });
-  accessor(Media, 'loop', function () { return original.loop.get.call(this); }, function (value, state) {
-    state.setLoop(() => original.loop.set.call(this, value));
-  });
+  for (const name of ['loop', 'preservesPitch'])
+    accessor(Media, name, function () { return original[name].get.call(this); }, function (value, state) {
+      state.alter(() => original[name].set.call(this, value));
+    });
   accessor(Media, 'src', function () { return original.src.get.call(this); }, function (value, state) {
     original.src.set.call(this, value);
     if (state.load) state.load.again = true;

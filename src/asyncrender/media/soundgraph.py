@@ -79,6 +79,8 @@ class _Voice:
     skipped: int
     """Samples of the media before that."""
     tempo: Fraction
+    pitch: bool
+    """Another tempo leaves the pitch as it is."""
     heard: _Span
     """Where it is heard, on the composition's clock; within the chunk."""
     repeats: bool
@@ -184,7 +186,7 @@ def _voice(chunk: RenderChunk, segment: SoundSegment, source: SoundSource, first
     over = media_end is not None and heard.start > media_end + SURELY_OVER_SECONDS * per_second
     gain = _gain(segment, options, heard, fade_start=_sample(first, options), fade_end=_fade_end(options, media_end))
     repeats = segment.loop and needed > length
-    return None if over or gain == "0" else _Voice(source, begin, skipped, tempo, heard, repeats, gain)
+    return None if over or gain == "0" else _Voice(source, begin, skipped, tempo, segment.pitch, heard, repeats, gain)
 
 
 def _frame(seconds: float, options: RenderOptions) -> int:
@@ -278,13 +280,16 @@ def _cut(voice: _Voice, audio: AudioOptions) -> list[str]:
     start, stop = voice.heard.start - voice.begin, voice.heard.stop - voice.begin
     if voice.tempo == 1:
         return [f"atrim=start_sample={voice.skipped + start}:end_sample={voice.skipped + stop}", "asetpts=N"]
+    cut = [f"atrim=start_sample={start}:end_sample={stop}", "asetpts=N"]
+    if not voice.pitch:
+        as_of_another_rate = f"asetrate={max(1, round(audio.sample_rate * voice.tempo))},aresample={audio.sample_rate}"
+        return [f"atrim=start_sample={voice.skipped}", as_of_another_rate, "asetpts=N", *cut]
     tempos = _tempos(float(voice.tempo))
     from_sample = voice.skipped - _swallowed(tempos, audio)
     begun = [f"atrim=start_sample={from_sample}"] if from_sample >= 0 else [f"adelay=delays={-from_sample}S:all=1"]
     as_slower = [f"asetrate={audio.sample_rate // TEMPO_SLOWER}", "asetpts=N"]
-    as_before = [f"asetrate={audio.sample_rate}", f"atrim=start_sample={start}:end_sample={stop}", "asetpts=N"]
     stretched = [f"atempo={graphs.decimal(tempo)}" for tempo in tempos]
-    return [*begun, "aformat=sample_fmts=flt", *as_slower, *stretched, *as_before]
+    return [*begun, "aformat=sample_fmts=flt", *as_slower, *stretched, f"asetrate={audio.sample_rate}", *cut]
 
 
 def _swallowed(tempos: Sequence[float], audio: AudioOptions) -> int:
