@@ -53,10 +53,10 @@
     if (frame <= state.reached || frame >= length) return;
     for (const element of state.elements) await element.follow(state.reached / rate);
     state.reached = frame;
-    const there = suspend.call(context, frame / rate);
-    (state.begun ? resume : native.renderAudio).call(context).catch(() => {});
+    const there = suspend.call(context, frame / rate), going = (state.begun ? resume : native.renderAudio).call(context);
     state.begun = true;
-    await there;
+    // Where there is no memory for it, it computes nothing.
+    await Promise.race([there, going.then(() => there, () => { state.length = 0; })]);
   };
   const computing = clock.computing ??= new Set();
   let reaching = Promise.resolve();
