@@ -84,6 +84,12 @@ async def numbers(capture: Capture, frames: range, x: int = 0, y: int = 0) -> li
     return [number_in(pixels(await shot(capture, frame)), x, y) for frame in frames]
 
 
+async def rows_of(capture: Capture, frame: int) -> list[int]:
+    """The numbers that five films show, one below the other."""
+    shown = pixels(await shot(capture, frame))
+    return [number_in(shown, y=80 * row) for row in range(5)]
+
+
 @pytest.mark.parametrize("codec", CODECS)
 async def test_every_codec_shows_each_of_its_frames_in_its_time(codec: str, capture: str, tmp_path: Path) -> None:
     film = make_film(tmp_path / "film", codec)
@@ -411,8 +417,7 @@ async def test_sources_change_and_places_are_sought(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film")
     async with opened(SOURCES.replace("FILM", film.name), tmp_path, height=400) as page:
         for frame in range(6):
-            shown = pixels(await shot(page, frame))
-            rows = [number_in(shown, y=80 * row) for row in range(5)]
+            rows = await rows_of(page, frame)
             past = frame - 3
             assert rows == [
                 0 if past >= 0 else frame,
@@ -457,8 +462,7 @@ async def test_sources_are_chosen_once_and_by_their_types(tmp_path: Path) -> Non
     film = make_film(tmp_path / "film")
     async with opened(CHOICES.replace("FILM", film.name), tmp_path, height=400) as page:
         for frame in range(5):
-            shown = pixels(await shot(page, frame))
-            rows = [number_in(shown, y=80 * row) for row in range(5)]
+            rows = await rows_of(page, frame)
             assert rows == [25 + frame, 25 + frame, frame, frame, frame], f"frame {frame}"
         assert await page.page.evaluate("said") == ["source", "plays"]
 

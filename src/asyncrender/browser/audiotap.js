@@ -62,7 +62,7 @@
     };
     recording.sounds = () => {
       if (first === null) return [];
-      const start = (first + LATE_FRAMES) / rate - (clock.lived() - clock.now) / 1000, before = Math.max(0, -start);
+      const start = clock.sinceZero((first + LATE_FRAMES) / rate * 1000) / 1000, before = Math.max(0, -start);
       return [{element: FIRST_ELEMENT + number, source: recording.name, kind: 'audio', start: start + before, position: before}];
     };
     recordings.push(recording);

@@ -97,8 +97,8 @@ class Capture:
 
         Raises PageStalled.
         """
-        ahead = json.dumps(not self._camera.images_move)
-        asking = self.page.evaluate(f"{CONTROL}.sounds?.({ahead}) ?? []")
+        free = json.dumps(not self._camera.images_move)
+        asking = self.page.evaluate(f"{CONTROL}.sounds?.({free}) ?? []")
         try:
             heard: list[Any] = await self.patience.wait(asking, self._frame_seconds)
         except TimeoutError:

@@ -42,6 +42,7 @@
     // What counts time by itself goes on over a new zero.
     let before = 0;
     clock.lived = () => clock.now + before;
+    clock.sinceZero = lived => lived - before;
     // In so many ms, but before the frame is drawn that the page is on its way to; at once while the clock stands.
     let bound = 0;
     clock.within = delay => Math.max(clock.now, Math.min(clock.now + delay, bound));
@@ -545,10 +546,11 @@
     },
     // An order from outside overtakes what the drawing of the last frame left to be done: that comes first.
     advance: frame => clock.turn().then(() => ahead?.frame === frame ? ahead.heed : control.moveOn(frame)),
-    // Before the next frame is asked for: what sounds until then is known now. At the film's end there is none.
-    async goAhead() {
-      const next = moved + 1, time = frameTime(next);
-      if (time > config.duration * 1000 - EPSILON) await clock.reachAudio(time - clock.now);
+    // Before the next frame is asked for: what sounds until then is known now. At the film's end there is none, and some
+    // pages are not `free` to move.
+    async goAhead(free) {
+      const next = moved + 1, time = frameTime(next), over = time > config.duration * 1000 - EPSILON;
+      if (over || !free) await clock.reachAudio(time - clock.now);
       else ahead = {frame: next, heed: await control.moveOn(next)};
     },
     async moveOn(frame) {

@@ -60,11 +60,11 @@
     };
     // What an element sounds like now, and since when, for audiosources.js.
     media.playing = element => states.find(state => state.element === element)?.playing();
-    // From now on, or since `lived`, an element is heard where it was connected to.
+    // Since `lived` an element is heard where it was connected to.
     media.take = (element, lived) => {
-      states.find(state => state.element === element)?.take((lived - clock.lived() + clock.now) / 1000);
+      states.find(state => state.element === element)?.take(clock.sinceZero(lived) / 1000);
     };
-    media.record = (name, at, seconds, bytes) => ask('record', {source: name, at, seconds}, base64(new Uint8Array(bytes)));
+    media.record = (name, at, seconds, bytes) => ask('upload', {source: name, at, seconds}, base64(new Uint8Array(bytes)));
     media.sounds = () => [...states.flatMap(state => state.sounds()), ...clock.recorded()];
     return media;
   };
@@ -250,7 +250,7 @@
     // When it was asked for, and when it begins; the clock may get a new zero meanwhile.
     const takes = load => {
       const asked = clock.lived(), delay = clock.within(LOAD_MS) - clock.now;
-      load.from = () => clock.now - (clock.lived() - asked);
+      load.from = () => clock.sinceZero(asked);
       load.due = () => Math.max(clock.now, load.from() + delay);
     };
     // HTML, "media element load algorithm": begins at once, ends in virtual time at which it began. What changes in the
@@ -759,9 +759,9 @@
   }});
 
   control.warn = warn;
-  // `ahead`: the page may move to the next frame for it.
-  control.sounds = async ahead => {
-    if (clock.computing?.size) await (ahead ? control.goAhead() : clock.reachAudio(config.stepMs));
+  // `free`: the page may move to the next frame for it.
+  control.sounds = async free => {
+    if (clock.computing?.size) await control.goAhead(free);
     await clock.saveRecordings(0);
     return media.sounds();
   };

@@ -100,9 +100,8 @@ class Films:
             return await frame_of(int(asked["index"]))
         if question == "upload":
             await in_thread(partial(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body)))
-        elif question == "record":
-            await in_thread(partial(self._take_in, asked["source"], int(asked["at"]), base64.b64decode(body)))
-            self._lengths[asked["source"]] = float(asked["seconds"])
+            if "seconds" in asked:  # of what no element opens: else it is the film that tells
+                self._lengths[asked["source"]] = float(asked["seconds"])
         elif question == "warning":
             self._page.warn(asked["text"])
         elif question == "film":

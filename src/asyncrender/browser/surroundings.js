@@ -1,5 +1,5 @@
-// What the page sees in place of the browser's own: clocks, timers and requests that follow the renderer's clock. Runs in every document, and in every worker (see clock.js), before its first script; what only documents have:
-// elements.js.
+// What the page sees in place of the browser's own: clocks, timers and requests that follow the renderer's clock. Runs in
+// every document, and in every worker (see clock.js), before its first script; what only documents have: elements.js.
 (config, key) => {
   'use strict';
   const {clock, native, define, defineGetter, defineConstructor} = window[key];
