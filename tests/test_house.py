@@ -21,7 +21,7 @@ FLOORS = (
     {"browser.camera"},
     {"browser.media", "browser.recorder", "browser.tab"},
     {"browser.page"},
-    {"browser.stall", "browser.trees"},
+    {"browser.requests", "browser.stall", "browser.trees"},
     {"browser.launch", "browser.server", "media.decode", "media.encode", "media.sound", "media.concat", "media.mix"},
     {"media.ffmpeg"},
     {"media.codecs", "media.film", "media.probe", "media.soundgraph", "workspace", "diskspace"},

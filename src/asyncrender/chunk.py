@@ -18,7 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from asyncrender import formats
 from asyncrender.browser.camera import Picture
 from asyncrender.browser.capture import Capture, open_capture
-from asyncrender.browser.page import URL_SHOWN_CHARS
+from asyncrender.browser.requests import URL_SHOWN_CHARS
 from asyncrender.errors import AsyncRenderError, InvalidOption, MediaError, located
 from asyncrender.log import get_logger
 from asyncrender.media.decode import open_decoder

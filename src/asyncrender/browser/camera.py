@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import anyio
 
 from asyncrender.browser import images
-from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
+from asyncrender.browser.page import CONTROL, Page
 from asyncrender.browser.recorder import RawPicture, Recorder
+from asyncrender.browser.requests import URL_SHOWN_CHARS
 from asyncrender.errors import BrowserStalled
 from asyncrender.tasks import Patience
 

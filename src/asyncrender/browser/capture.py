@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,11 +13,11 @@ from asyncrender import trace
 from asyncrender.browser.camera import BeginFrame, Camera, Picture, Raw, Screenshot
 from asyncrender.browser.launch import Browser, open_browser, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
-from asyncrender.browser.page import CONTROL, Page
+from asyncrender.browser.page import Page
 from asyncrender.browser.recorder import open_recorder
 from asyncrender.browser.server import SceneServer, open_server, scene_address
 from asyncrender.browser.tab import open_page
-from asyncrender.errors import BrowserStalled, InvalidOption, PageStalled
+from asyncrender.errors import BrowserStalled, InvalidOption
 from asyncrender.files import Stamp
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
@@ -95,16 +94,9 @@ class Capture:
     async def sounds(self) -> list[Any]:
         """What the page has sounded like until the next frame, to which it may move for that: `SoundSegment`s as JSON.
 
-        Raises PageStalled.
+        Raises PageThrew, PageStalled.
         """
-        free = json.dumps(not self._camera.images_move)
-        asking = self.page.evaluate(f"{CONTROL}.sounds?.({free}) ?? []")
-        try:
-            heard: list[Any] = await self.patience.wait(asking, self._frame_seconds)
-        except TimeoutError:
-            late = f"did not finish its scripts within {self._frame_seconds:g} s (timeouts.frame)"
-            raise PageStalled(f"{self.page.label} {late}.") from None
-        return heard
+        return await self.page.sounds(self.patience, free=not self._camera.images_move)
 
     async def settle(self) -> None:
         """Return when all pictures that were taken are there, or surely come. Raises as `picture` does."""
@@ -186,7 +178,7 @@ async def open_capture(
         with lane.slice("open a tab"):
             page = await _tab(browser, options, address, server)
         camera = await _camera(page, options, browser, stack)
-        page.look_at_image = camera.look_at_image
+        page.requests.look_at_image = camera.look_at_image
         films = None
         if open_film is not None:
             opening = open_films(page, options, server=server, profile=browser.profile, open_film=open_film)

@@ -23,7 +23,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncrender.browser.connection import CallFailed
-from asyncrender.browser.page import OWN_ORIGIN, URL_SHOWN_CHARS, Page
+from asyncrender.browser.page import Page
+from asyncrender.browser.requests import OWN_ORIGIN, URL_SHOWN_CHARS
 from asyncrender.browser.server import ORIGIN, SceneServer
 from asyncrender.errors import NO_SPACE, AsyncRenderError, BrowserCrashed, InvalidOption, disk_error
 from asyncrender.log import get_logger

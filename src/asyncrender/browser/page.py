@@ -5,23 +5,23 @@ It knows what the page waits for and what it threw; how a picture is taken belon
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
-from asyncrender.browser import images, scripts, stall
+from asyncrender.browser import scripts, stall
 from asyncrender.browser.connection import WORDS_SHOWN_CHARS, AddressRefused, CallFailed, Command, DocumentLeft, thrown
 from asyncrender.browser.launch import Browser
+from asyncrender.browser.requests import URL_SHOWN_CHARS, Requests
 from asyncrender.browser.trees import OwnTrees
-from asyncrender.errors import AsyncRenderError, BrowserCrashed, PageNotReady, PageThrew, SceneNotFound, shortened
+from asyncrender.errors import AsyncRenderError, PageNotReady, PageThrew, SceneNotFound, shortened
 from asyncrender.log import get_logger
 from asyncrender.specs import RenderOptions
 from asyncrender.tasks import Patience
+
+T = TypeVar("T")
 
 CONTROL = "__asyncrender__"
 """The renderer's own name in the page, beside the public `window.asyncrender`."""
@@ -41,31 +41,12 @@ DEATH_SECONDS = 0.1
 QUIET_POLLS = 5
 """So many times nothing was loading: from then on the clock moves, for pages that wait for a timer."""
 
-OWN_ORIGIN = "https://asyncrender.invalid"
-"""What the page asks there, the renderer answers; no such host can exist (RFC 2606)."""
-
 EVALUATION = {"awaitPromise": True, "returnByValue": True}
 """Of DevTools' Runtime.evaluate: the JSON value, awaited if it is a promise."""
 
 LEFT = "the page left for another document"
-MOVING_SVG = "moves by the wall clock, as all SVG images do; as <svg> in the page, or by <object>, it would be exact"
-
-STREAMS = frozenset({"EventSource", "WebSocket", "Media", "Ping", "CSPViolationReport", "Preflight"})
-"""Resource types (DevTools' Network.ResourceType) that never end, or that the page does not wait for."""
-
-URL_SHOWN_CHARS = 200
-"""A data: URL in a message would bury it."""
 
 _log = get_logger("asyncrender.page")
-
-
-@dataclass(frozen=True)
-class _Request:
-    url: str
-    loader: str
-    """Which document's it is."""
-    answered: bool = False
-    """The page has the answer's head, and may or may not read its body."""
 
 
 class Page:
@@ -74,24 +55,19 @@ class Page:
     def __init__(self, browser: Browser, target: str, session: str, options: RenderOptions, url: str) -> None:
         self._connection = browser.connection
         self._target, self._session, self._options, self._url = target, session, options, url
-        self._pending: dict[str, _Request] = {}
         self._thrown: list[str] = []
         self._frame: int | None = None
         self._ahead: Command | None = None
         self._held = False
         """What moves ahead has waited for our word the last time; most pages begin by themselves, and work."""
-        self._document: str | None = None
-        self._refused: str | None = None
         self._foreign: set[int] = set()
         self._trees = OwnTrees(self._connection, session, CONTROL)
         self._bindings: dict[str, Callable[[str], None]] = {}
-        self._images: dict[str, str] = {}
-        self.look_at_image: Callable[[str, bytes], None] | None = None
-        """Called with the address and bytes of each image that may be an animation, before the frame that has it."""
+        self.requests = Requests(self, self._connection.begin)
         self.heed = 0
         """What the drawing of the frame has to heed. 0: nothing; else `camera.DRAWING`, `SURFACES` or `NEW_FILM`."""
         self.warnings: list[str] = []
-        for name, listener in self._listeners().items():
+        for name, listener in {**self.requests.listeners(), **self._listeners()}.items():
             self._connection.listen(name, listener, session)
         self._connection.listen("Target.targetCrashed", self._crash)
 
@@ -147,10 +123,10 @@ class Page:
                 why = error.reason
             if why:
                 raise SceneNotFound("scene", self.label, f"the browser could not open it: {why}")
-            while self._document is None and not self._url.startswith("data:"):
+            while self.requests.document is None and not self._url.startswith("data:"):
                 await anyio.sleep(POLL_SECONDS)
-            if self._refused:
-                raise SceneNotFound("scene", self.label, f"the server answered {self._refused}")
+            if self.requests.refused:
+                raise SceneNotFound("scene", self.label, f"the server answered {self.requests.refused}")
             return
         raise PageNotReady(self.label, waiting_for=["the server's answer"], seconds=seconds, deadline="timeouts.load")
 
@@ -168,8 +144,8 @@ class Page:
             raise self._not_ready([*waiting, *await self._media_waited_for()], timeouts.load, "timeouts.load")
         with anyio.move_on_after(timeouts.ready):
             quiet = 0
-            while waiting or self._pending or not await self._still_there("zero()"):
-                quiet = 0 if self._pending or waiting != ["window.asyncrender.ready"] else quiet + 1
+            while waiting or self.requests.pending or not await self._still_there("zero()"):
+                quiet = 0 if self.requests.pending or waiting != ["window.asyncrender.ready"] else quiet + 1
                 if quiet > QUIET_POLLS:
                     await self._still_there("lead()")
                 waiting = await self._waiting(paint)
@@ -182,16 +158,28 @@ class Page:
         Raises PageThrew, PageStalled, PageNotReady (a request without an end).
         """
         self._frame = frame
-        seconds = self._options.timeouts.frame
-        try:
-            self.heed = await patience.wait(self._move(frame), seconds)
-        except TimeoutError:
-            late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
-            raise (await stall.judge(late, self, self._connection)).at(frame=frame) from None
-        while self._pending:
+        self.heed = await self._in_time(self._move(frame), patience)
+        while self.requests.pending:
             await self._requests_end()
         await self._trees.hand_over(self._foreign)
         await self.check()
+
+    async def sounds(self, patience: Patience, *, free: bool) -> list[Any]:
+        """What it has sounded like until the next frame, to which it may move for that if it is `free` to.
+
+        A JSON object for each sound. Raises PageThrew, PageStalled.
+        """
+        asking = self.evaluate(f"{CONTROL}.sounds?.({str(free).lower()}) ?? []")
+        heard: list[Any] = await self._in_time(asking, patience)
+        return heard
+
+    async def _in_time(self, asking: Awaitable[T], patience: Patience) -> T:
+        seconds = self._options.timeouts.frame
+        try:
+            return await patience.wait(asking, seconds)
+        except TimeoutError:
+            late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
+            raise (await stall.judge(late, self, self._connection)).at(frame=self._frame) from None
 
     def go_on(self, ticks: float) -> None:
         """Have the page move on to the next frame once the present one, to be drawn at `ticks`, is out of its hands."""
@@ -249,7 +237,7 @@ class Page:
         waiting: list[str] | None = None
         with contextlib.suppress(DocumentLeft):  # while it loads, a page may send its visitor elsewhere
             await self._forget_unread()
-            if not self._pending:
+            if not self.requests.pending:
                 await self.evaluate(f"globalThis.{CONTROL}?.settle()")
             waiting = await self.evaluate(f"globalThis.{CONTROL}?.waiting()")
         await self.check()
@@ -272,7 +260,7 @@ class Page:
     async def _requests_end(self) -> None:
         seconds = self._options.timeouts.request
         with anyio.move_on_after(seconds):
-            while self._pending:
+            while self.requests.pending:
                 await anyio.sleep(POLL_SECONDS / 5)
                 await self._forget_unread()
             await self._tell("settle()")
@@ -281,23 +269,19 @@ class Page:
 
     async def _forget_unread(self) -> None:
         """An answer whose body is not read has no end. While one is read, the page's clock is held."""
-        answered = [name for name, request in self._pending.items() if request.answered]
+        answered = self.requests.unread
         if answered and not await self.evaluate(f"globalThis.{CONTROL}?.clock.held() ?? 0"):
             for name in answered:
-                self._request_ends(name)
+                self.requests.end(name)
 
     def _not_ready(self, waiting: list[str], seconds: float, deadline: str) -> PageNotReady:
-        requests = [f"the request {request.url}" for request in self._pending.values()]
+        requests = [f"the request {url}" for url in self.requests.pending]
         return PageNotReady(self.label, waiting_for=[*waiting, *requests], seconds=seconds, deadline=deadline)
 
     # ---- events
 
     def _listeners(self) -> dict[str, Callable[[dict[str, Any]], None]]:
         return {
-            "Network.requestWillBeSent": self._request_begins,
-            "Network.responseReceived": self._response_begins,
-            "Network.loadingFinished": lambda event: self._loaded(event["requestId"]),
-            "Network.loadingFailed": self._request_fails,
             "Runtime.exceptionThrown": lambda event: self._thrown.append(thrown(event["exceptionDetails"])),
             "Runtime.bindingCalled": self._bound,
             "Runtime.executionContextDestroyed": lambda event: self._foreign.discard(event["executionContextId"]),
@@ -314,55 +298,6 @@ class Page:
                 self._connection.post("Runtime.evaluate", join, self._session)
         elif event["name"] in self._bindings:
             self._bindings[event["name"]](event["payload"])
-
-    def _request_begins(self, event: dict[str, Any]) -> None:
-        url, loader = event["request"]["url"], event["loaderId"]
-        # That a worker's script is there only the worker's own session would say; it has no loader.
-        if loader and event.get("type") not in STREAMS and not url.startswith(("data:", "blob:", OWN_ORIGIN)):
-            self._pending[event["requestId"]] = _Request(url, loader)
-
-    def _response_begins(self, event: dict[str, Any]) -> None:
-        response = event["response"]
-        if self._document is None and event["type"] == "Document":
-            self._document = response["url"]
-            if response["status"] >= 400:
-                self._refused = f"HTTP {response['status']} {response.get('statusText', '')}".strip()
-        elif response["status"] >= 400:
-            self.warn(f"{response['url']} is missing: HTTP {response['status']}")
-        if event["type"] == "Image" and response["mimeType"] not in images.STILL_TYPES:
-            self._images[event["requestId"]] = response["url"]
-            self._pending.setdefault(event["requestId"], _Request(response["url"], event["loaderId"]))
-        if response.get("mimeType") == "text/event-stream":
-            self._request_ends(event["requestId"])
-        elif event["type"] == "Fetch" and (request := self._pending.get(event["requestId"])):
-            self._pending[event["requestId"]] = replace(request, answered=True)
-
-    def _loaded(self, request: str) -> None:
-        if (address := self._images.pop(request, None)) is not None:
-            self._connection.begin(partial(self._look, request, address))
-        else:
-            self._request_ends(request)
-
-    async def _look(self, request: str, address: str) -> None:
-        """The request counts as pending until then."""
-        try:
-            with contextlib.suppress(CallFailed, BrowserCrashed):  # the document has left
-                body = await self.call("Network.getResponseBody", {"requestId": request})
-                data = base64.b64decode(body["body"]) if body["base64Encoded"] else body["body"].encode()
-                if images.svg_moves(data):
-                    self.warn(f"{address[:URL_SHOWN_CHARS]} {MOVING_SVG}")
-                elif self.look_at_image is not None:
-                    self.look_at_image(address, data)
-        finally:
-            self._request_ends(request)
-
-    def _request_ends(self, request: str) -> None:
-        self._pending.pop(request, None)
-
-    def _request_fails(self, event: dict[str, Any]) -> None:
-        request = self._pending.pop(event["requestId"], None)
-        if request and not event.get("canceled"):
-            self.warn(f"{request.url} could not be loaded: {event.get('errorText', '')}")
 
     async def _threw(self, stack: str) -> AsyncRenderError:
         """The page's error, unless it only says that a part of the browser died, which the page may know first."""
@@ -388,8 +323,7 @@ class Page:
         frame = event["frame"]
         if "parentId" in frame:
             return
-        loader = frame["loaderId"]  # nobody says how the requests of a document end that has left
-        self._pending = {name: one for name, one in self._pending.items() if one.loader == loader}
+        self.requests.keep(frame["loaderId"])
         if self._frame is not None:
             self._thrown.append(f"the page left for {frame.get('url')}")
 

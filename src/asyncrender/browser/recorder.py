@@ -24,7 +24,8 @@ import anyio
 
 from asyncrender.browser import images, scripts
 from asyncrender.browser.connection import CallFailed
-from asyncrender.browser.page import CONTROL, URL_SHOWN_CHARS, Page
+from asyncrender.browser.page import CONTROL, Page
+from asyncrender.browser.requests import URL_SHOWN_CHARS
 from asyncrender.errors import BrowserStalled, CaptureUnavailable
 from asyncrender.pipes import FilePart
 from asyncrender.specs import RenderOptions
