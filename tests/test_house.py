@@ -18,6 +18,7 @@ FLOORS = (
     {"chunk", "resolve", "doctor", "clean"},
     {"browser.probe"},
     {"browser.capture"},
+    {"browser.raw"},
     {"browser.camera"},
     {"browser.media", "browser.recorder", "browser.tab"},
     {"browser.page"},

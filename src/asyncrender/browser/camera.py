@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import anyio
 
 from asyncrender.browser import images
-from asyncrender.browser.page import CONTROL, Page
-from asyncrender.browser.recorder import RawPicture, Recorder
+from asyncrender.browser.page import CONTROL, Page, Wish
+from asyncrender.browser.recorder import RawPicture
 from asyncrender.browser.requests import URL_SHOWN_CHARS
 from asyncrender.errors import BrowserStalled
 from asyncrender.tasks import Patience
@@ -56,14 +56,7 @@ SMALLEST_TICK = 1
 """Ticks are microseconds, as Chromium counts: frames drawn while the page loads are so far apart, for nothing shall
 move."""
 
-RECORDED_TICK = 300_000
-"""Chromium takes frames that are closer than 250 ms for an animation, if there are enough of them, and then hands out
-those in which the same part changes, but not the others (media/capture/content/animated_content_sampler.cc)."""
-
 TICKS_PER_SECOND = 1_000_000
-
-LESSONS = 8
-"""So often the page is told of our ticks, until it knows them: three are enough."""
 
 
 def first_ticks() -> int:
@@ -101,8 +94,8 @@ Picture = PngPicture | RawPicture
 """What a frame shows. Frames that show the same may share one."""
 
 
-Meanwhile = Callable[[float], None] | None
-"""Called with the milliseconds of the frame that is about to be drawn, by the compositor's clock."""
+Meanwhile = Callable[[Wish], None] | None
+"""Called when the page may move on, and how."""
 
 
 class Camera(Protocol):
@@ -126,6 +119,9 @@ class Camera(Protocol):
 
     async def move_images(self, frame: int) -> None:
         """Show animated images as they are in the frame to which the page moves next."""
+
+    def wish(self) -> Wish:
+        """How the page shall move to a frame of which a picture is wanted."""
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         """Let the page live through a frame that nobody sees, as `draw`, which costs more, would."""
@@ -177,6 +173,9 @@ class BeginFrame:
         ticks = self._ticks_of(frame)
         assert ticks is not None
         await self._frame({}, ticks + frame * SMALLEST_TICK)
+
+    def wish(self) -> Wish:
+        return Wish()
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         if self._has_to_draw():
@@ -259,103 +258,6 @@ class BeginFrame:
         return reply
 
 
-class Raw(BeginFrame):
-    """The compositor's frames as a recorder gets them. They are on their way while the page moves on.
-
-    Frames are RECORDED_TICK apart, however long they last: the page's time is not the compositor's. Animated images,
-    which move by the latter, the recorder refuses.
-    """
-
-    def __init__(self, page: Page, recorder: Recorder) -> None:
-        super().__init__(page, Fraction(TICKS_PER_SECOND, RECORDED_TICK))
-        self._recorder = recorder
-        self._last: RawPicture | None = None
-        """The last frame that was drawn, be it for a picture or not."""
-        self._ticks_known = False
-        """The page knows which tick of its own each of ours is."""
-        self._lessons = LESSONS
-        self._row = 0
-        """Frames drawn since one was not: only then the page has seen the last tick, and the one before it."""
-        self._moving = True
-        """The last frame was not as the one before: what follows on it is likely to be work."""
-
-    @property
-    def _step(self) -> int:
-        return RECORDED_TICK if self._recorder.on else SMALLEST_TICK
-
-    def look_at_image(self, address: str, data: bytes) -> None:
-        self._recorder.look_at_image(address, data)
-
-    async def draw(self, frame: int | None = None, meanwhile: Meanwhile = None) -> None:
-        """Two frames are on their way at the most; where the page stands still, no other one tells of the last."""
-        await self._move()
-        known = not self._recorder.on or await self._recorder.arrived(all_but=1 if self._moving else 0)
-        if known and self._moving:
-            self._let_go_on(meanwhile)
-        await self._frame({})
-        self._row += 1
-        if self._recorder.on and self._lessons and not self._ticks_known and self._row > 1:
-            self._lessons -= 1
-            sure = await self._page.evaluate(f"{CONTROL}.drawnAt({milliseconds(self._ticks)})")
-            self._ticks_known = sure and self._row > 2
-        if not known:
-            await self._draw_anew()
-
-    async def _live_through(self, frame: int, meanwhile: Meanwhile) -> None:
-        self._let_go_on(meanwhile)
-        await super()._frame(UNSEEN)
-        self._row = 0
-
-    def _let_go_on(self, meanwhile: Meanwhile) -> None:
-        """Before the next frame, to which the page may move once that is out of its hands."""
-        if meanwhile is not None and self._ticks_known:
-            meanwhile(milliseconds(self._ticks + self._step))
-
-    async def _move(self) -> None:
-        """A page that once had surfaces of its own stays in sight."""
-        if self._recorder.on and self._page.heed >= SURFACES:
-            await self._recorder.move(in_sight=True)
-
-    async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
-        await self._first_drawing()
-        if not self._recorder.on:
-            await self._recorder.begin(self.draw)
-            self._recorder.check()
-            await self._recorder.move(in_sight=False)
-            await self._draw_anew()  # of what is there already nothing would be handed out
-        self._recorder.check_recording()
-        if self._page.heed >= SURFACES:  # and then the one that counts
-            await self._move()
-            await self._films_arrive(None)
-        await self.draw(meanwhile=meanwhile)
-        assert self._last is not None
-        return self._last
-
-    async def settle(self) -> None:
-        if not await self._recorder.arrived():
-            await self._draw_anew()
-
-    async def _draw_anew(self) -> None:
-        """Draw the page as it is, although nothing changes, until that was handed out."""
-        for _ in range(LAME_FRAMES):
-            reply = await self._stir()
-            if reply.get("hasDamage") and await self._recorder.arrived():
-                return
-        raise BrowserStalled(f"The browser did not hand out {self._page.label} in {LAME_FRAMES} frames.")
-
-    async def _frame(self, params: dict[str, Any], ticks: int | None = None) -> dict[str, Any]:
-        if not self._recorder.on:
-            return await super()._frame(params, ticks)
-        picture = self._recorder.expect()
-        reply = await super()._frame(params, ticks)
-        self._moving = bool(reply.get("hasDamage")) or picture.there.is_set
-        if self._moving:
-            self._last = picture
-        else:
-            self._recorder.forget()
-        return reply
-
-
 class Screenshot:
     """Chromium draws by itself; a screenshot waits for a frame that shows all that was done before it."""
 
@@ -377,6 +279,9 @@ class Screenshot:
 
     async def move_images(self, frame: int) -> None:
         pass
+
+    def wish(self) -> Wish:
+        return Wish()
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         pass

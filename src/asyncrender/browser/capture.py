@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import anyio
 
 from asyncrender import trace
-from asyncrender.browser.camera import BeginFrame, Camera, Picture, Raw, Screenshot
+from asyncrender.browser.camera import BeginFrame, Camera, Picture, Screenshot
 from asyncrender.browser.launch import Browser, open_browser, watch_helpers
 from asyncrender.browser.media import Films, OpenFilm, open_films
-from asyncrender.browser.page import Page
+from asyncrender.browser.page import MOVE, Page, Wish
+from asyncrender.browser.raw import Raw
 from asyncrender.browser.recorder import open_recorder
 from asyncrender.browser.server import SceneServer, open_server, scene_address
 from asyncrender.browser.tab import open_page
@@ -82,14 +83,14 @@ class Capture:
         Raises PageThrew, PageStalled, PageNotReady, BrowserCrashed, BrowserStalled, CaptureUnavailable.
         """
         with self._lane.slice("page", frame=frame):
-            await self._move_to(frame)
+            await self._move_to(frame, self._camera.wish())
         with self._lane.slice("picture", frame=frame):
             return await self._timed(frame, self._camera.take(frame, self.page.go_on if more else None))
 
-    async def _move_to(self, frame: int) -> None:
+    async def _move_to(self, frame: int, wish: Wish = MOVE) -> None:
         if self._camera.images_move:
             await self._timed(frame, self._camera.move_images(frame))
-        await self.page.advance(frame, self.patience)
+        await self.page.advance(frame, self.patience, wish)
 
     async def sounds(self) -> list[Any]:
         """What the page has sounded like until the next frame, to which it may move for that: `SoundSegment`s as JSON.

@@ -545,7 +545,8 @@
       stirring = on ? document.documentElement.animate([{opacity: 0.99}, {opacity: 0.99}], {duration: 1e6}) : null;
     },
     // An order from outside overtakes what the drawing of the last frame left to be done: that comes first.
-    advance: frame => clock.turn().then(() => ahead?.frame === frame ? ahead.heed : control.moveOn(frame)),
+    advance: (frame, ...wish) =>
+      clock.turn().then(() => ahead?.frame === frame ? ahead.heed : control.moveOn(frame, ...wish)),
     // Before the next frame is asked for: what sounds until then is known now. At the film's end there is none, and some
     // pages are not `free` to move.
     async goAhead(free) {
@@ -553,14 +554,16 @@
       if (over || !free) await clock.reachAudio(time - clock.now);
       else ahead = {frame: next, heed: await control.moveOn(next)};
     },
-    async moveOn(frame) {
+    // What its drawing has to heed (`Page.heed` in page.py), or where its picture lies if that is wanted and it could be taken
+    // here (direct.js).
+    async moveOn(frame, wanted, known) {
       moved = frame;
       ahead = null;
       const page = window.asyncrender ?? asyncrender, time = frame * config.rate[1] / config.rate[0];
       Object.assign(page, {frame, time});
       await clock.moveTo(frameTime(frame), page.seek && (() => page.seek(time, frame)));
-      // What its drawing has to heed: `Page.heed` in page.py.
-      return Math.max(clock.media?.inPicture() ?? 0, clock.surfaces ? 2 : clock.orders || clock.transitions ? 1 : 0);
+      const heed = Math.max(clock.media?.inPicture() ?? 0, clock.surfaces ? 2 : clock.orders || clock.transitions ? 1 : 0);
+      return wanted && !heed && await control.picture?.(known) || heed;
     },
     // Whether nothing can be drawn because a view transition has the page changed, which takes it longer than a frame.
     async updating() {
@@ -577,9 +580,9 @@
       return sure;
     },
     // Advance as soon as the frame of these ticks is out of the page's hands, or at `proceed`: it is drawn, surely.
-    async follow(frame, ticks) {
+    async follow(frame, ticks, ...wish) {
       await drawn(ticks);
-      return control.moveOn(frame);
+      return control.moveOn(frame, ...wish);
     },
     // Whether it was waited for.
     proceed() {

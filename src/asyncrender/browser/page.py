@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -49,6 +50,27 @@ LEFT = "the page left for another document"
 _log = get_logger("asyncrender.page")
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How the page moves to its next frame."""
+
+    after: float | None = None
+    """Once the frame before, to be drawn at these ticks, is out of its hands."""
+    picture: bool = False
+    """It takes the frame's picture itself, if it can: if all that can be seen of it is one canvas."""
+    known: bool = False
+    """It took the last one, too, and may say that this one is the same."""
+
+    def order(self, frame: int) -> str:
+        """JavaScript that has the page move."""
+        how = "".join(f", {str(flag).lower()}" for flag in (self.picture, self.known))
+        name, ticks = ("advance", "") if self.after is None else ("follow", f", {self.after}")
+        return f"{CONTROL}.{name}({frame}{ticks}{how})"
+
+
+MOVE = Wish()
+
+
 class Page:
     """One document in one tab. Time moves only by `advance`."""
 
@@ -58,6 +80,8 @@ class Page:
         self._thrown: list[str] = []
         self._frame: int | None = None
         self._ahead: Command | None = None
+        self._ahead_waits = False
+        """It waits for the frame before to be out of the page's hands."""
         self._held = False
         """What moves ahead has waited for our word the last time; most pages begin by themselves, and work."""
         self._foreign: set[int] = set()
@@ -66,6 +90,8 @@ class Page:
         self.requests = Requests(self, self._connection.begin)
         self.heed = 0
         """What the drawing of the frame has to heed. 0: nothing; else `camera.DRAWING`, `SURFACES` or `NEW_FILM`."""
+        self.picture: dict[str, Any] | None = None
+        """Of the frame, where the page has taken it itself: `Recorder.taken` knows what to do with it."""
         self.warnings: list[str] = []
         for name, listener in {**self.requests.listeners(), **self._listeners()}.items():
             self._connection.listen(name, listener, session)
@@ -152,15 +178,18 @@ class Page:
             return
         raise self._not_ready(waiting, timeouts.ready, "timeouts.ready")
 
-    async def advance(self, frame: int, patience: Patience) -> None:
+    async def advance(self, frame: int, patience: Patience, wish: Wish = MOVE) -> None:
         """Move the page to a frame: timers, `seek`, animation-frame callbacks, then all requests they began.
 
         Raises PageThrew, PageStalled, PageNotReady (a request without an end).
         """
         self._frame = frame
-        self.heed = await self._in_time(self._move(frame), patience)
+        said = await self._in_time(self._move(frame, wish), patience)
+        self.picture = said if isinstance(said, dict) else None
+        self.heed = await self._tell_others(f"advance({frame})", said=None if self.picture else said)
         while self.requests.pending:
             await self._requests_end()
+            self.picture = None  # what has come meanwhile it does not show
         await self._trees.hand_over(self._foreign)
         await self.check()
 
@@ -181,24 +210,24 @@ class Page:
             late = f"{self.label} did not finish its scripts within {seconds:g} s (timeouts.frame)"
             raise (await stall.judge(late, self, self._connection)).at(frame=self._frame) from None
 
-    def go_on(self, ticks: float) -> None:
-        """Have the page move on to the next frame once the present one, to be drawn at `ticks`, is out of its hands."""
+    def go_on(self, wish: Wish) -> None:
+        """Have the page move on to the next frame, while the present one is drawn or handed over."""
         if self._foreign:  # their documents do not know
             return
         assert self._frame is not None
         self._frame += 1
-        params = {**EVALUATION, "expression": f"{CONTROL}.follow({self._frame}, {ticks})"}
+        params = {**EVALUATION, "expression": wish.order(self._frame)}
         self._ahead = self._connection.send("Runtime.evaluate", params, self._session)
+        self._ahead_waits = wish.after is not None
 
-    async def _move(self, frame: int) -> int:
-        """What `advance` answers, or answered already."""
-        order, ahead = f"advance({frame})", self._ahead
-        self._ahead = None
+    async def _move(self, frame: int, wish: Wish) -> Any:
+        """What the page answers, or has answered already."""
+        ahead, self._ahead = self._ahead, None
         if ahead is None:
-            return await self._tell(order)
-        if not ahead.over and (self._held or not await ahead.over_within(FOLLOW_SECONDS)):
+            return await self.evaluate(wish.order(frame) if not self._foreign else MOVE.order(frame))
+        if self._ahead_waits and not ahead.over and (self._held or not await ahead.over_within(FOLLOW_SECONDS)):
             self._held = await self.evaluate(f"{CONTROL}.proceed()")
-        return await self._tell_others(order, said=await self._value(ahead))
+        return await self._value(ahead)
 
     async def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""

@@ -15,17 +15,22 @@
 
   const {Blob, MediaStreamTrackProcessor} = window, {mediaDevices} = navigator;
   const {createObjectURL, revokeObjectURL} = URL;
-  const recording = {state: 'unset'};
+  const recording = {state: 'unset', taken() {}};
   const begin = async () => {
     const source = createObjectURL(new Blob([config.writer], {type: 'text/javascript'}));
     const worker = new native.Worker(source, {name: key});
     const opened = new Promise((resolve, reject) => {
       // Once it has opened, nobody hears of a rejection.
-      const fail = failed => { reject(new Error(failed)); tell(JSON.stringify({failed})); };
+      const fail = failed => {
+        reject(new Error(failed));
+        recording.taken(null);
+        tell(JSON.stringify({failed}));
+      };
       worker.onerror = event => fail(event.message);
       worker.onmessage = ({data}) => {
-        if (data.opened) resolve();
+        if (data.opened) resolve(data.converts && worker);
         else if (data.failed) fail(data.failed);
+        else if ('taken' in data) recording.taken(data.taken);
         else tell(JSON.stringify(data));
       };
     });
@@ -34,9 +39,9 @@
     const stream = await share.call(mediaDevices, {video: {...size, frameRate: {ideal: 1000}}, preferCurrentTab: true});
     const [track] = stream.getVideoTracks();
     const {readable} = new MediaStreamTrackProcessor({track, maxBufferSize: 8});
-    const {width, height, slots, mark} = config;
-    worker.postMessage({readable, width, height, slots, mark}, [readable]);
-    await opened;
+    const {width, height, slots, mark, converter} = config;
+    worker.postMessage({readable, width, height, slots, mark, converter}, [readable]);
+    recording.converter = await opened;
     revokeObjectURL(source);
     recording.track = track;  // lest it is collected
   };
@@ -48,4 +53,13 @@
     }
     return recording.state;
   };
+  // Has the worker write a picture of the page's canvas; where it lies then, or null (writer.js).
+  window[key].hand = (picture, known) => new Promise(resolve => {
+    recording.taken = resolve;
+    if (recording.converter) recording.converter.postMessage({picture, known}, [picture]);
+    else {
+      picture.close();
+      resolve(null);
+    }
+  });
 }

@@ -2,11 +2,13 @@
 
 Chromium hands out each frame it draws as planes of Y, Cb and Cr (I420, limited range, the matrix of BT.601). A worker
 in the page writes them into its private file system, which is a plain file in the browser's profile. Nothing is coded,
-nothing decoded; recorder.js and writer.js are the other half. It must not know who draws the frames, and when.
+nothing decoded; recorder.js, writer.js and direct.js are the other half. It must not know who draws the frames, and
+when.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -33,6 +35,9 @@ from asyncrender.tasks import Latch, Patience
 
 WRITTEN = "__asyncrender_written__"
 """A binding by which the page says that a frame lies in the file; gone before the page's first script."""
+
+SCRIPTS = ("recorder.js", "direct.js")
+"""What runs in every document before its own first script, after those that every page has."""
 
 ON_THEIR_WAY = 2
 """Frames that the browser draws or writes while those before them are encoded."""
@@ -80,7 +85,12 @@ class RawPicture:
             except TimeoutError:
                 late = f"within {seconds:g} s (timeouts.frame)"
                 raise BrowserStalled(f"The browser drew a frame and did not hand it out {late}.") from None
-            assert self._frame is not None
+        return self.part
+
+    @property
+    def part(self) -> FilePart:
+        """Where the bytes are, of a picture that is there."""
+        assert self._frame is not None
         return self._frame.part
 
     def check_intact(self) -> None:
@@ -180,13 +190,29 @@ class Recorder:
         told: dict[str, Any] = json.loads(payload)
         if "failed" in told:
             self._fault = str(told["failed"])
-        elif self.on:
-            part = FilePart(self._file, int(told["at"]), int(told["bytes"]))
-            if os.fstat(self._file).st_size < part.at + part.size:
-                self._fault = "a frame was not whole"
-            else:
-                self._take(Written(part, self.count), told["timestamp"] / 1e6 + ROUNDING_SECONDS)
-            self.count += 1
+        elif self.on and (frame := self._find(told)):
+            self._take(frame, told["timestamp"] / 1e6 + ROUNDING_SECONDS)
+
+    def taken(self, told: dict[str, Any]) -> RawPicture:
+        """The picture that the page took itself, where none is on its way. Raises CaptureUnavailable."""
+        same = self._latest if told.get("same") else None
+        frame = same or self._find(told)
+        self.check_recording()
+        assert frame is not None
+        picture = RawPicture(self)
+        picture.fill(frame)
+        self._latest = frame
+        return picture
+
+    def _find(self, told: dict[str, Any]) -> Written | None:
+        """What lies in the file; None if it does not."""
+        part = FilePart(self._file, int(told["at"]), int(told["bytes"]))
+        number = self.count
+        self.count += 1
+        if os.fstat(self._file).st_size < part.at + part.size:
+            self._fault = "a frame was not whole"
+            return None
+        return Written(part, number)
 
     def _take(self, frame: Written, drawn: float) -> None:
         """The frames asked for before `drawn` are known now: the last of them is this one."""
@@ -230,8 +256,17 @@ async def open_recorder(page: Page, options: RenderOptions, *, profile: Path) ->
     await page.call("Page.setBypassCSP", {"enabled": True})
     size = {"width": options.width, "height": options.height}
     writer = scripts.read("writer.js")
-    config = {**size, "slots": SLOTS, "mark": recorder.mark, "writer": writer, "written": WRITTEN}
-    await page.add_script("recorder.js", config)
+    converter = base64.b64encode(scripts.read_bytes("convert.wasm")).decode()
+    config = {
+        **size,
+        "slots": SLOTS,
+        "mark": recorder.mark,
+        "writer": writer,
+        "written": WRITTEN,
+        "converter": converter,
+    }
+    for script in SCRIPTS:
+        await page.add_script(script, config)
     try:
         yield recorder
     finally:

@@ -13,6 +13,11 @@ def read(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
+def read_bytes(name: str) -> bytes:
+    """A file in this package."""
+    return resources.files(__package__).joinpath(name).read_bytes()
+
+
 def call(name: str, config: Mapping[str, Any], key: str) -> str:
     """JavaScript that runs a script."""
     return f"({read(name).rstrip()})({json.dumps(config)}, {json.dumps(key)});"

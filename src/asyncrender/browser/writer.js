@@ -1,29 +1,64 @@
-// A worker that writes each captured frame, as it is, into a file of the browser's private file system.
+// A worker that writes each frame into a file of the browser's private file system: as it is captured, or made of a picture
+// of the page's one canvas (direct.js), and then the same, bit for bit.
 'use strict';
 // Before the first frame: what tells this file from all others.
 const HEADER_BYTES = 4096;
-const write = async (frame, file, slot, {width, height}) => {
+const PAGE_BYTES = 65536;
+let file, size, slots, slot = 0;
+const put = planes => {
+  const bytes = planes.byteLength, at = HEADER_BYTES + slot * bytes;
+  slot = (slot + 1) % slots;
+  file.write(planes, {at});
+  return {at, bytes};
+};
+const write = async frame => {
   const {format, timestamp, visibleRect} = frame;
-  if (format !== 'I420' || visibleRect.width !== width || visibleRect.height !== height)
+  if (format !== 'I420' || visibleRect.width !== size.width || visibleRect.height !== size.height)
     throw new Error(`the browser hands out ${format} of ${visibleRect.width}x${visibleRect.height}`);
   const bytes = frame.allocationSize();
   if (write.buffer?.byteLength !== bytes) write.buffer = new Uint8Array(bytes);
   await frame.copyTo(write.buffer);
-  const at = HEADER_BYTES + slot * bytes;
-  file.write(write.buffer, {at});
-  return {at, bytes, timestamp};
+  return {...put(write.buffer), timestamp};
 };
-const serve = async ({readable, slots, mark, ...size}) => {
+const makeConverter = code => {
+  const {width, height} = size, pixels = width * height;
+  if (width % 2 || height % 2 || width < 8) return null;
+  const module = new WebAssembly.Module(Uint8Array.from(atob(code), char => char.charCodeAt(0)));
+  const {memory, convert} = new WebAssembly.Instance(module).exports;
+  memory.grow(Math.ceil(pixels * 5.5 / PAGE_BYTES));
+  const from = new Uint8Array(memory.buffer, 0, pixels * 4), to = new Uint8Array(memory.buffer, pixels * 4, pixels * 1.5);
+  let last = null;
+  // Null if it is no such picture, or can be seen through.
+  return async (picture, known) => {
+    const {format, codedWidth, codedHeight} = picture;
+    if (!/^BGR[AX]$/.test(format) || codedWidth !== width || codedHeight !== height) return null;
+    await picture.copyTo(from);
+    const found = convert(0, pixels * 4, width, height), changed = found & 1, seenThrough = found & 2 && format === 'BGRA';
+    if (seenThrough) return null;
+    if (known && last && !changed) return {...last, same: true};
+    last = put(to);
+    return last;
+  };
+};
+let convert;
+const serve = async ({readable, mark, converter, ...given}) => {
+  ({slots, ...size} = given);
   const folder = await navigator.storage.getDirectory();
-  const file = await (await folder.getFileHandle(mark, {create: true})).createSyncAccessHandle();
+  file = await (await folder.getFileHandle(mark, {create: true})).createSyncAccessHandle();
   file.write(new TextEncoder().encode(mark), {at: 0});
   file.flush();
-  postMessage({opened: true});
+  convert = makeConverter(converter);
+  postMessage({opened: true, converts: Boolean(convert)});
   const reader = readable.getReader();
-  for (let slot = 0; ; slot = (slot + 1) % slots) {
+  for (;;) {
     const {value, done} = await reader.read();
     if (done) return;
-    try { postMessage(await write(value, file, slot, size)); } finally { value.close(); }
+    try { postMessage(await write(value)); } finally { value.close(); }
   }
 };
-onmessage = ({data}) => { serve(data).catch(error => postMessage({failed: error.message})); };
+const take = async ({picture, known}) => {
+  try { postMessage({taken: await convert(picture, known)}); } finally { picture.close(); }
+};
+onmessage = ({data}) => {
+  (data.picture ? take(data) : serve(data)).catch(error => postMessage({failed: error.message}));
+};
