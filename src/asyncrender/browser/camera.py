@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 
 from asyncrender.browser import images
-from asyncrender.browser.page import CONTROL, Page, Wish
+from asyncrender.browser.page import CONTROL, MOVE, Page, Wish
 from asyncrender.browser.recorder import RawPicture
 from asyncrender.browser.requests import URL_SHOWN_CHARS
 from asyncrender.errors import BrowserStalled
@@ -175,7 +175,7 @@ class BeginFrame:
         await self._frame({}, ticks + frame * SMALLEST_TICK)
 
     def wish(self) -> Wish:
-        return Wish()
+        return MOVE
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         if self._has_to_draw():
@@ -281,7 +281,7 @@ class Screenshot:
         pass
 
     def wish(self) -> Wish:
-        return Wish()
+        return MOVE
 
     async def pass_by(self, frame: int, meanwhile: Meanwhile = None) -> None:
         pass

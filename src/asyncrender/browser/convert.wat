@@ -1,5 +1,6 @@
-;; The pixels of a canvas, as the compositor would hand them out: B, G, R, A become planes of Y, Cb and Cr (I420, limited
-;; range, the matrix of BT.601), rounded as libyuv does (libyuv/source/row_common.cc, ARGBToYRow and ARGBToUVRow).
+;; The pixels of a canvas, as the compositor would hand them out: B, G, R, A, the colours multiplied by A, are laid over one
+;; colour, as Skia does (skia/src/core/SkColorData.h, SkPMSrcOver), and become planes of Y, Cb and Cr (I420, limited range,
+;; the matrix of BT.601), rounded as libyuv does (libyuv/source/row_common.cc, ARGBToYRow and ARGBToUVRow).
 ;; convert.wasm is made of this: python -c "import wasmtime, sys; sys.stdout.buffer.write(wasmtime.wat2wasm(open(0).read()))"
 (module
   (memory (export "memory") 1)
@@ -40,16 +41,36 @@
   (func $green (param $pixels v128) (result v128)
     (v128.and (i32x4.shr_u (local.get $pixels) (i32.const 8)) (v128.const i32x4 0xff 0xff 0xff 0xff)))
 
-  ;; `width` is even and at least 8, `height` even. Bit 0 of the result: `out` is not what it was before. Bit 1: some pixel
-  ;; is not opaque.
-  (func (export "convert") (param $in i32) (param $out i32) (param $width i32) (param $height i32) (result i32)
+  ;; Whether some pixel is not opaque.
+  (func $is_clear (param $pixels v128) (result i32)
+    (v128.any_true (v128.andnot (v128.const i32x4 0xff000000 0xff000000 0xff000000 0xff000000) (local.get $pixels))))
+
+  ;; How much is seen through each of four pixels, of 256, in 16 bits twice.
+  (func $clearness (param $pixels v128) (result v128)
+    (local $clear v128)
+    (local.set $clear
+      (i32x4.sub (v128.const i32x4 256 256 256 256) (i32x4.shr_u (local.get $pixels) (i32.const 24))))
+    (v128.or (local.get $clear) (i32x4.shl (local.get $clear) (i32.const 16))))
+
+  ;; Values of 16 bits over those of the colour under them.
+  (func $over (param $values v128) (param $clearness v128) (param $under v128) (result v128)
+    (i16x8.add (local.get $values)
+      (i16x8.shr_u (i16x8.mul (local.get $under) (local.get $clearness)) (i32.const 8))))
+
+  ;; `width` is even and at least 8, `height` even, `under` 0xRRGGBB. Bit 0 of the result: `out` is not what it was before.
+  ;; Bit 1: some pixel is not opaque.
+  (func (export "convert")
+    (param $in i32) (param $out i32) (param $width i32) (param $height i32) (param $under i32) (result i32)
     (local $x i32) (local $row i32) (local $cb i32) (local $cr i32) (local $above i32) (local $below i32)
     (local $upper i32) (local $lower i32)
     (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local $ab v128) (local $ag v128) (local $bb v128) (local $bg v128)
     (local $cbr v128) (local $cg v128) (local $dbr v128) (local $dg v128)
     (local $y v128) (local $colours v128) (local $greens v128) (local $uv v128)
-    (local $changed v128) (local $opaque v128)
+    (local $changed v128) (local $opaque v128) (local $clear v128) (local $here v128)
+    (local $under_blue_red v128) (local $under_green v128)
+    (local.set $under_blue_red (call $blue_red (i32x4.splat (local.get $under))))
+    (local.set $under_green (call $green (i32x4.splat (local.get $under))))
     (local.set $opaque (v128.const i32x4 -1 -1 -1 -1))
     (local.set $upper (local.get $out))
     (local.set $cb (i32.add (local.get $out) (i32.mul (local.get $width) (local.get $height))))
@@ -70,9 +91,9 @@
         (local.set $row (i32.add (local.get $below) (i32.shl (local.get $x) (i32.const 2))))
         (local.set $c (v128.load (local.get $row)))
         (local.set $d (v128.load offset=16 (local.get $row)))
-        (local.set $opaque
-          (v128.and (v128.and (local.get $opaque) (v128.and (local.get $a) (local.get $b)))
-            (v128.and (local.get $c) (local.get $d))))
+        (local.set $here
+          (v128.and (v128.and (local.get $a) (local.get $b)) (v128.and (local.get $c) (local.get $d))))
+        (local.set $opaque (v128.and (local.get $opaque) (local.get $here)))
         (local.set $ab (call $blue_red (local.get $a)))
         (local.set $ag (call $green (local.get $a)))
         (local.set $bb (call $blue_red (local.get $b)))
@@ -81,6 +102,20 @@
         (local.set $cg (call $green (local.get $c)))
         (local.set $dbr (call $blue_red (local.get $d)))
         (local.set $dg (call $green (local.get $d)))
+        (if (call $is_clear (local.get $here))
+          (then
+            (local.set $clear (call $clearness (local.get $a)))
+            (local.set $ab (call $over (local.get $ab) (local.get $clear) (local.get $under_blue_red)))
+            (local.set $ag (call $over (local.get $ag) (local.get $clear) (local.get $under_green)))
+            (local.set $clear (call $clearness (local.get $b)))
+            (local.set $bb (call $over (local.get $bb) (local.get $clear) (local.get $under_blue_red)))
+            (local.set $bg (call $over (local.get $bg) (local.get $clear) (local.get $under_green)))
+            (local.set $clear (call $clearness (local.get $c)))
+            (local.set $cbr (call $over (local.get $cbr) (local.get $clear) (local.get $under_blue_red)))
+            (local.set $cg (call $over (local.get $cg) (local.get $clear) (local.get $under_green)))
+            (local.set $clear (call $clearness (local.get $d)))
+            (local.set $dbr (call $over (local.get $dbr) (local.get $clear) (local.get $under_blue_red)))
+            (local.set $dg (call $over (local.get $dg) (local.get $clear) (local.get $under_green)))))
         ;; Eight of Y above, eight below.
         (local.set $y
           (i8x16.narrow_i16x8_u
@@ -125,6 +160,4 @@
       (br_if $rows (i32.gt_u (local.tee $height (i32.sub (local.get $height) (i32.const 2))) (i32.const 0))))
     (i32.or
       (v128.any_true (local.get $changed))
-      (i32.shl
-        (v128.any_true (v128.andnot (v128.const i32x4 0xff000000 0xff000000 0xff000000 0xff000000) (local.get $opaque)))
-        (i32.const 1)))))
+      (i32.shl (call $is_clear (local.get $opaque)) (i32.const 1)))))

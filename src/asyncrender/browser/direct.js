@@ -48,6 +48,8 @@
     visibility: 'visible', padding: '0px', borderRadius: '0px', overflowClipMargin: 'content-box',
     objectPosition: '50% 50%', objectViewBox: 'none',
   };
+  // Beside a canvas, in one element: more would take longer to look at than the page to be drawn.
+  const MOST_NODES = 64;
   const isAll = (wanted, style) => Object.entries(wanted).every(([name, value]) => (style[name] ?? value) === value);
   // What stands below its holder has that one's background before it.
   const isPlain = style => isAll(PLAIN, style) && !style.zIndex.startsWith('-');
@@ -73,12 +75,13 @@
     if (!isPlain(style) || style.display === 'list-item' || !shows(element, style)) return false;
     for (const pseudo of ['::before', '::after'])
       if (!/^(none|normal)$/.test(getComputedStyle(element, pseudo).content)) return false;
-    return [...element.childNodes].every(node => node === child || isHidden(node));
+    const {childNodes} = element;
+    return childNodes.length <= MOST_NODES && [...childNodes].every(node => node === child || isHidden(node));
   };
   // Nothing moves by itself, or is told of it: no animation, no film.
   const stands = () =>
     !watched && clock.windows.size === 1 && !clock.shadowRoots.size && !clock.begun.size && !clock.updates.size
-    && !clock.media?.states.length && !document.fullscreenElement && window.scrollX === 0 && window.scrollY === 0
+    && !clock.media?.states.some(({kind}) => kind !== 'audio') && !document.fullscreenElement && window.scrollX === 0 && window.scrollY === 0
     && !document.getElementsByTagName('svg').length && !document.getAnimations().length;
   const fillsAll = canvas => {
     const {left, top, right, bottom} = canvas.getBoundingClientRect();
@@ -102,6 +105,36 @@
     return canvas;
   };
 
+  // Of these styles each may show something else under what stands in an element than its colour.
+  const BARE = {
+    backgroundImage: 'none', backgroundClip: 'border-box', backdropFilter: 'none', borderStyle: 'none', boxShadow: 'none',
+    columnRuleStyle: 'none', visibility: 'visible',
+  };
+  const WHITE = 0xffffff, CLEAR = 'rgba(0, 0, 0, 0)';
+  const parse = colour => {
+    const found = /^rgb\((\d+), (\d+), (\d+)\)$/.exec(colour);
+    return found && (found[1] << 16 | found[2] << 8 | found[3]);
+  };
+  // The colour under a canvas, 0xRRGGBB; null if there is none, or not only one. The body's is that of the window, unless the
+  // root has one.
+  const groundOf = canvas => {
+    const {documentElement, body} = document, root = getComputedStyle(documentElement);
+    let ground = /^(normal|light)$/.test(root.colorScheme) ? WHITE : null;
+    const chain = [];
+    for (let element = canvas; element !== document; element = element.parentNode) chain.unshift(element);
+    for (const element of chain) {
+      const style = getComputedStyle(element), colour = style.backgroundColor;
+      if (!isAll(BARE, style)) return null;
+      if (colour === CLEAR) continue;
+      const whole = element === documentElement || element === body && root.backgroundColor === CLEAR;
+      // A canvas' own Chromium mixes by another rule.
+      if (element === canvas || !whole && !fills(element, style)) return null;
+      ground = parse(colour);
+      if (ground === null) return null;
+    }
+    return ground;
+  };
+
   let fit = true;
   // Of the page as it is now: where its picture lies; null if it cannot be taken so. If it is `known`, the last picture was
   // taken so, too, and it may be the same.
@@ -112,7 +145,7 @@
     let picture;
     // One that has seen what it may not show has none.
     try { picture = new VideoFrame(canvas, {timestamp: 0}); } catch { return null; }
-    const written = await hand(picture, known);
+    const written = await hand({picture, known, ground: groundOf(canvas)});
     fit = Boolean(written);
     return written;
   };

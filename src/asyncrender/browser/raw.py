@@ -28,6 +28,12 @@ those in which the same part changes, but not the others (media/capture/content/
 LESSONS = 8
 """So often the page is told of our ticks, until it knows them: three are enough."""
 
+LOOKS = 2
+"""Frames in a row that are drawn to see whether a page stands still."""
+
+MOST_SAMES = 64
+"""Pictures in a row, all the same, that a page takes at the most before that is looked at again."""
+
 _log = get_logger("asyncrender.raw")
 
 
@@ -60,6 +66,11 @@ class Raw(BeginFrame):
         """Pictures that the page took."""
         self._own = False
         """The last one is of these."""
+        self._sames, self._most_sames = 0, 1
+        """In a row as the picture before; after so many it is looked whether the page stands still, or draws the same.
+        """
+        self._looks = 0
+        """Frames that are drawn to see that."""
 
     @property
     def _step(self) -> int:
@@ -92,31 +103,45 @@ class Raw(BeginFrame):
         """Before the next frame, to which the page may move once that is out of its hands."""
         if meanwhile is not None and self._ticks_known:
             ticks = milliseconds(self._ticks + self._step)
-            meanwhile(Wish(after=ticks, picture=picture and self._trusted is not False))
+            meanwhile(Wish(after=ticks, picture=picture and self._takes))
 
     async def _move(self) -> None:
         """A page that once had surfaces of its own stays in sight."""
         if self._recorder.on and self._page.heed >= SURFACES:
             await self._recorder.move(in_sight=True)
 
+    @property
+    def _takes(self) -> bool:
+        """The page shall take the next picture itself, if it can."""
+        return self._trusted is not False and not self._looks
+
     def wish(self) -> Wish:
-        wanted = self._recorder.on and self._moving and self._trusted is not False
-        return Wish(picture=wanted, known=self._own)
+        return Wish(picture=self._recorder.on and self._moving and self._takes, known=self._own)
 
     async def take(self, frame: int | None = None, meanwhile: Meanwhile = None) -> Picture:
         told = self._page.picture
         if told is None or self._trusted is False or not await self._recorder.arrived():
             return await self._take_drawn(meanwhile)
-        own = self._recorder.taken(told)
+        own = self._last if told.get("same") else self._recorder.taken(told)
+        assert own is not None
         self._taken += 1
         if self._trusted and self._taken & (self._taken - 1):
-            self._last, self._own, self._moving, self._row = own, True, not told.get("same"), 0
+            self._last, self._own, self._row = own, True, 0
+            self._look(same=bool(told.get("same")))
             if meanwhile is not None:
                 meanwhile(self.wish())
             return own
         drawn = await self._take_drawn(meanwhile)
         await self._compare(own, drawn)
         return drawn
+
+    def _look(self, *, same: bool) -> None:
+        """A page that stands still is better drawn, for the compositor knows that nothing changes: with the second
+        frame, since the first has what it has not seen. One that draws the same again and again is not."""
+        self._sames = self._sames + 1 if same else 0
+        if self._sames >= self._most_sames:
+            self._sames, self._most_sames = 0, min(2 * self._most_sames, MOST_SAMES)
+            self._looks = LOOKS
 
     async def _compare(self, own: RawPicture, drawn: RawPicture) -> None:
         """What the page took with what was drawn, unless nothing was, because nothing had changed since."""
@@ -130,7 +155,7 @@ class Raw(BeginFrame):
         self._trusted = same
 
     async def _take_drawn(self, meanwhile: Meanwhile) -> RawPicture:
-        self._own = False
+        self._own, self._looks = False, max(0, self._looks - 1)
         await self._first_drawing()
         if not self._recorder.on:
             await self._recorder.begin(self.draw)

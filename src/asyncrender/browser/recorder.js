@@ -53,12 +53,12 @@
     }
     return recording.state;
   };
-  // Has the worker write a picture of the page's canvas; where it lies then, or null (writer.js).
-  window[key].hand = (picture, known) => new Promise(resolve => {
+  // Has the worker write what is `given.picture`; where it lies then, or null (writer.js).
+  window[key].hand = given => new Promise(resolve => {
     recording.taken = resolve;
-    if (recording.converter) recording.converter.postMessage({picture, known}, [picture]);
+    if (recording.converter) recording.converter.postMessage(given, [given.picture]);
     else {
-      picture.close();
+      given.picture.close();
       resolve(null);
     }
   });

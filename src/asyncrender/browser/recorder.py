@@ -195,8 +195,7 @@ class Recorder:
 
     def taken(self, told: dict[str, Any]) -> RawPicture:
         """The picture that the page took itself, where none is on its way. Raises CaptureUnavailable."""
-        same = self._latest if told.get("same") else None
-        frame = same or self._find(told)
+        frame = self._find(told)
         self.check_recording()
         assert frame is not None
         picture = RawPicture(self)

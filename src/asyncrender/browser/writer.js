@@ -28,13 +28,14 @@ const makeConverter = code => {
   memory.grow(Math.ceil(pixels * 5.5 / PAGE_BYTES));
   const from = new Uint8Array(memory.buffer, 0, pixels * 4), to = new Uint8Array(memory.buffer, pixels * 4, pixels * 1.5);
   let last = null;
-  // Null if it is no such picture, or can be seen through.
-  return async (picture, known) => {
+  // `ground` is the colour under the picture. Null if it is no picture for us, or something else is seen through it.
+  return async ({picture, ground, known}) => {
     const {format, codedWidth, codedHeight} = picture;
     if (!/^BGR[AX]$/.test(format) || codedWidth !== width || codedHeight !== height) return null;
     await picture.copyTo(from);
-    const found = convert(0, pixels * 4, width, height), changed = found & 1, seenThrough = found & 2 && format === 'BGRA';
-    if (seenThrough) return null;
+    const opaque = format === 'BGRX', found = convert(0, pixels * 4, width, height, opaque ? 0 : ground ?? 0);
+    const changed = found & 1, clear = found & 2 && !opaque;
+    if (clear && ground === null) return null;
     if (known && last && !changed) return {...last, same: true};
     last = put(to);
     return last;
@@ -56,8 +57,8 @@ const serve = async ({readable, mark, converter, ...given}) => {
     try { postMessage(await write(value)); } finally { value.close(); }
   }
 };
-const take = async ({picture, known}) => {
-  try { postMessage({taken: await convert(picture, known)}); } finally { picture.close(); }
+const take = async given => {
+  try { postMessage({taken: await convert(given)}); } finally { given.picture.close(); }
 };
 onmessage = ({data}) => {
   (data.picture ? take(data) : serve(data)).catch(error => postMessage({failed: error.message}));
