@@ -34,7 +34,7 @@
     return add.call(clock.begun, animation);
   };
 
-  // Elements that a canvas may stand in. By themselves they show nothing over it, and none has a shadow tree of the browser's.
+  // Elements that a canvas may stand in, unless they are scrolled. By themselves they show nothing over it, and none has a shadow tree of the browser's.
   const HOLDERS = new Set(['HTML', 'BODY', 'DIV', 'MAIN', 'SECTION', 'ARTICLE', 'FIGURE', 'P', 'SPAN']);
   // With other styles what stands in an element may look different.
   const PLAIN = {
@@ -81,11 +81,11 @@
   // Nothing moves by itself, or is told of it: no animation, no film.
   const stands = () =>
     !watched && clock.windows.size === 1 && !clock.shadowRoots.size && !clock.begun.size && !clock.updates.size
-    && !clock.media?.states.some(({kind}) => kind !== 'audio') && !document.fullscreenElement && window.scrollX === 0 && window.scrollY === 0
+    && !clock.media?.states.some(({kind}) => kind !== 'audio') && !document.fullscreenElement
     && !document.getElementsByTagName('svg').length && !document.getAnimations().length;
   const fillsAll = canvas => {
     const {left, top, right, bottom} = canvas.getBoundingClientRect();
-    return canvas.width === width && canvas.height === height && innerWidth === width && innerHeight === height
+    return canvas.width === width && canvas.height === height
       && left === 0 && top === 0 && right === width && bottom === height
       && canvas.clientWidth === width && canvas.clientHeight === height && !canvas.hasAttribute('layoutsubtree');
   };

@@ -184,9 +184,7 @@ class Page:
         Raises PageThrew, PageStalled, PageNotReady (a request without an end).
         """
         self._frame = frame
-        said = await self._in_time(self._move(frame, wish), patience)
-        self.picture = said if isinstance(said, dict) else None
-        self.heed = await self._tell_others(f"advance({frame})", said=None if self.picture else said)
+        await self._in_time(self._move(frame, wish), patience)
         while self.requests.pending:
             await self._requests_end()
             self.picture = None  # what has come meanwhile it does not show
@@ -220,14 +218,16 @@ class Page:
         self._ahead = self._connection.send("Runtime.evaluate", params, self._session)
         self._ahead_waits = wish.after is not None
 
-    async def _move(self, frame: int, wish: Wish) -> Any:
-        """What the page answers, or has answered already."""
+    async def _move(self, frame: int, wish: Wish) -> None:
         ahead, self._ahead = self._ahead, None
         if ahead is None:
-            return await self.evaluate(wish.order(frame) if not self._foreign else MOVE.order(frame))
-        if self._ahead_waits and not ahead.over and (self._held or not await ahead.over_within(FOLLOW_SECONDS)):
-            self._held = await self.evaluate(f"{CONTROL}.proceed()")
-        return await self._value(ahead)
+            said = await self.evaluate(MOVE.order(frame) if self._foreign else wish.order(frame))
+        else:
+            if self._ahead_waits and not ahead.over and (self._held or not await ahead.over_within(FOLLOW_SECONDS)):
+                self._held = await self.evaluate(f"{CONTROL}.proceed()")
+            said = await self._value(ahead)
+        self.picture = said if isinstance(said, dict) else None
+        self.heed = await self._tell_others(f"advance({frame})", said=None if self.picture else said)
 
     async def check(self) -> None:
         """Raise PageThrew if the page threw since the last look; with page_errors='warn' it becomes a warning."""
