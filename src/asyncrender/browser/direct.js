@@ -34,7 +34,8 @@
     return add.call(clock.begun, animation);
   };
 
-  // Elements that a canvas may stand in, unless they are scrolled. By themselves they show nothing over it, and none has a shadow tree of the browser's.
+  // Elements that a canvas may stand in, unless they are scrolled. By themselves they show nothing over it, and none has a
+  // shadow tree of the browser's.
   const HOLDERS = new Set(['HTML', 'BODY', 'DIV', 'MAIN', 'SECTION', 'ARTICLE', 'FIGURE', 'P', 'SPAN']);
   // With other styles what stands in an element may look different.
   const PLAIN = {
