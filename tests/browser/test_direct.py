@@ -109,14 +109,15 @@ def test_pixels_become_planes(size: tuple[int, int]) -> None:
     assert convert(pixels) == (0, made)
 
 
-def test_what_can_be_seen_through_lies_over_a_colour() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (90, 160, 4), np.uint16)
+@pytest.mark.parametrize("tiles", [False, True])
+def test_what_can_be_seen_through_lies_over_a_colour(tiles: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 160, 4), np.uint32)
     alpha = pixels[..., 3:]
     pixels[..., :3] = (pixels[..., :3] * alpha + 127) // 255
-    over = pixels.copy()
-    over[..., :3] += np.array([0x66, 0x44, 0x22], np.uint16) * (256 - alpha) >> 8
+    over, colour = pixels.copy(), np.array([0x66, 0x44, 0x22], np.uint32)
+    over[..., :3] += (colour * (255 - alpha) + 127) // 255 if tiles else colour * (256 - alpha) >> 8
     over[..., 3] = 255
-    found, made = instance()(pixels.astype(np.uint8), 0x224466)
+    found, made = instance()(pixels.astype(np.uint8), 0x224466 | tiles << 24)
     assert found == 3
     assert made == instance()(over.astype(np.uint8))[1]
 
@@ -189,6 +190,9 @@ WHOLLY = {
     ),
     "a colour is seen through it": page(f"{CLEAR} paint(n)", attributes="{}"),
     "the window is seen through it": page(f"{CLEAR} paint(n)", attributes="{}", style="body { background: none }"),
+    "its own colour is seen through it": page(
+        f"canvas.style.background = n < 20 ? '' : '#f00'; {CLEAR} paint(n)", attributes="{}"
+    ),
     "with sound": page(
         "paint(Math.round(sound.currentTime * 25))",
         more=f"<audio src='data:audio/wav;base64,{TONE}' autoplay></audio>"
@@ -214,9 +218,6 @@ WHOLLY = {
 PARTLY = {
     "stills": page("if (n < 10 || n % 7 === 0) paint(n)"),
     "the same anew": page("paint(n >> 3)"),
-    "its own colour is seen through it": page(
-        f"canvas.style.background = n < 20 ? '' : '#f00'; {CLEAR} paint(n)", attributes="{}"
-    ),
     "a gradient is seen through it": page(
         "paint(n); if (n === 20) paper.clearRect(3, 3, 1, 1)",
         attributes="{}",

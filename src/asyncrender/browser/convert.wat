@@ -1,6 +1,6 @@
 ;; The pixels of a canvas, as the compositor would hand them out: B, G, R, A, the colours multiplied by A, are laid over one
-;; colour, as Skia does (skia/src/core/SkColorData.h, SkPMSrcOver), and become planes of Y, Cb and Cr (I420, limited range,
-;; the matrix of BT.601), rounded as libyuv does (libyuv/source/row_common.cc, ARGBToYRow and ARGBToUVRow).
+;; colour, as Skia does, and become planes of Y, Cb and Cr (I420, limited range, the matrix of BT.601), rounded as libyuv
+;; does (libyuv/source/row_common.cc, ARGBToYRow and ARGBToUVRow).
 ;; convert.wasm is made of this: python -c "import wasmtime, sys; sys.stdout.buffer.write(wasmtime.wat2wasm(open(0).read()))"
 (module
   (memory (export "memory") 1)
@@ -45,20 +45,39 @@
   (func $is_clear (param $pixels v128) (result i32)
     (v128.any_true (v128.andnot (v128.const i32x4 0xff000000 0xff000000 0xff000000 0xff000000) (local.get $pixels))))
 
-  ;; How much is seen through each of four pixels, of 256, in 16 bits twice.
+  ;; How the colour under the pixels is mixed in. In the compositor, which has it in another layer: times 256 - A, by 256
+  ;; (skia/src/core/SkColorData.h, SkPMSrcOver). In a layer's tiles: times 255 - A, by 255, rounded.
+  (global $most (mut v128) (v128.const i32x4 0 0 0 0))
+  (global $half (mut v128) (v128.const i32x4 0 0 0 0))
+  (global $carry (mut v128) (v128.const i32x4 0 0 0 0))
+  (func $mix_as_layers
+    (global.set $most (v128.const i32x4 256 256 256 256))
+    (global.set $half (v128.const i32x4 0 0 0 0))
+    (global.set $carry (v128.const i32x4 0 0 0 0)))
+  (func $mix_as_tiles
+    (global.set $most (v128.const i32x4 255 255 255 255))
+    (global.set $half (v128.const i16x8 128 128 128 128 128 128 128 128))
+    (global.set $carry (v128.const i32x4 -1 -1 -1 -1)))
+
+  ;; How much is seen through each of four pixels, in 16 bits twice.
   (func $clearness (param $pixels v128) (result v128)
     (local $clear v128)
-    (local.set $clear
-      (i32x4.sub (v128.const i32x4 256 256 256 256) (i32x4.shr_u (local.get $pixels) (i32.const 24))))
+    (local.set $clear (i32x4.sub (global.get $most) (i32x4.shr_u (local.get $pixels) (i32.const 24))))
     (v128.or (local.get $clear) (i32x4.shl (local.get $clear) (i32.const 16))))
 
   ;; Values of 16 bits over those of the colour under them.
   (func $over (param $values v128) (param $clearness v128) (param $under v128) (result v128)
+    (local $share v128)
+    (local.set $share
+      (i16x8.add (i16x8.mul (local.get $under) (local.get $clearness)) (global.get $half)))
     (i16x8.add (local.get $values)
-      (i16x8.shr_u (i16x8.mul (local.get $under) (local.get $clearness)) (i32.const 8))))
+      (i16x8.shr_u
+        (i16x8.add (local.get $share)
+          (v128.and (i16x8.shr_u (local.get $share) (i32.const 8)) (global.get $carry)))
+        (i32.const 8))))
 
-  ;; `width` is even and at least 8, `height` even, `under` 0xRRGGBB. Bit 0 of the result: `out` is not what it was before.
-  ;; Bit 1: some pixel is not opaque.
+  ;; `width` is even and at least 8, `height` even, `under` 0xRRGGBB, with bit 24 set if it is in the same layer. Bit 0 of the
+  ;; result: `out` is not what it was before. Bit 1: some pixel is not opaque.
   (func (export "convert")
     (param $in i32) (param $out i32) (param $width i32) (param $height i32) (param $under i32) (result i32)
     (local $x i32) (local $row i32) (local $cb i32) (local $cr i32) (local $above i32) (local $below i32)
@@ -69,6 +88,7 @@
     (local $y v128) (local $colours v128) (local $greens v128) (local $uv v128)
     (local $changed v128) (local $opaque v128) (local $clear v128) (local $here v128)
     (local $under_blue_red v128) (local $under_green v128)
+    (if (i32.shr_u (local.get $under) (i32.const 24)) (then (call $mix_as_tiles)) (else (call $mix_as_layers)))
     (local.set $under_blue_red (call $blue_red (i32x4.splat (local.get $under))))
     (local.set $under_green (call $green (i32x4.splat (local.get $under))))
     (local.set $opaque (v128.const i32x4 -1 -1 -1 -1))

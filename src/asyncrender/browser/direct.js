@@ -111,13 +111,13 @@
     backgroundImage: 'none', backgroundClip: 'border-box', backdropFilter: 'none', borderStyle: 'none', boxShadow: 'none',
     columnRuleStyle: 'none', visibility: 'visible',
   };
-  const WHITE = 0xffffff, CLEAR = 'rgba(0, 0, 0, 0)';
+  const WHITE = 0xffffff, SAME_LAYER = 1 << 24, CLEAR = 'rgba(0, 0, 0, 0)';
   const parse = colour => {
     const found = /^rgb\((\d+), (\d+), (\d+)\)$/.exec(colour);
     return found && (found[1] << 16 | found[2] << 8 | found[3]);
   };
-  // The colour under a canvas, 0xRRGGBB; null if there is none, or not only one. The body's is that of the window, unless the
-  // root has one.
+  // The colour under a canvas, as convert.wat wants it; null if there is none, or not only one. The body's is that of the
+  // window, unless the root has one.
   const groundOf = canvas => {
     const {documentElement, body} = document, root = getComputedStyle(documentElement);
     let ground = /^(normal|light)$/.test(root.colorScheme) ? WHITE : null;
@@ -128,10 +128,10 @@
       if (!isAll(BARE, style)) return null;
       if (colour === CLEAR) continue;
       const whole = element === documentElement || element === body && root.backgroundColor === CLEAR;
-      // A canvas' own Chromium mixes by another rule.
-      if (element === canvas || !whole && !fills(element, style)) return null;
+      if (element !== canvas && !whole && !fills(element, style)) return null;
       ground = parse(colour);
       if (ground === null) return null;
+      if (element === canvas) ground |= SAME_LAYER;
     }
     return ground;
   };
