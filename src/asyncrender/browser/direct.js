@@ -108,8 +108,8 @@
 
   // Of these styles each may show something else under what stands in an element than its colour.
   const BARE = {
-    backgroundImage: 'none', backgroundClip: 'border-box', backdropFilter: 'none', borderStyle: 'none', boxShadow: 'none',
-    columnRuleStyle: 'none', visibility: 'visible',
+    backgroundImage: 'none', backgroundClip: 'border-box', backdropFilter: 'none', borderStyle: 'none',
+    borderImageSource: 'none', boxShadow: 'none', columnRuleStyle: 'none', visibility: 'visible',
   };
   const WHITE = 0xffffff, SAME_LAYER = 1 << 24, CLEAR = 'rgba(0, 0, 0, 0)';
   const parse = colour => {
