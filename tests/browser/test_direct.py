@@ -23,6 +23,7 @@ from PIL import Image
 
 import asyncrender as ar
 from asyncrender.browser import recorder, scripts
+from asyncrender.browser.raw import Raw
 from asyncrender.browser.recorder import Recorder
 from asyncrender.errors import CaptureUnavailable
 from frames import LOSSLESS_420, html, opened, planes, served, small
@@ -356,8 +357,26 @@ async def test_a_page_that_takes_them_wrong_does_not_take_them(
 ) -> None:
     convert_by(WRONG, monkeypatch)
     ours = await film(page(), tmp_path / "ours.mkv")
-    assert len(taken) == 1
+    assert len(taken) == 2  # of the first frame, once more when it had been drawn
     assert ours == await film_of_drawn(page(), tmp_path / "drawn.mkv")
+
+
+async def test_what_paints_between_two_frames_makes_no_picture_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[dict[str, Any]]
+) -> None:
+    """Such as a message from a server, which waits for no frame."""
+    take = Raw._take_drawn
+    painted = []
+
+    async def paint_before(self: Raw, *args: Any) -> Any:
+        if self._taken == 8 and not painted:
+            painted.append(await self._page.evaluate("paint(99)"))
+        return await take(self, *args)
+
+    monkeypatch.setattr(Raw, "_take_drawn", paint_before)
+    await film(page(), tmp_path / "out.mkv")
+    assert painted
+    assert len(taken) > FRAMES - 10
 
 
 async def test_pictures_that_become_wrong_end_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ class Raw(BeginFrame):
             if meanwhile is not None:
                 meanwhile(self.wish())
             return own
-        drawn = await self._take_drawn(meanwhile)
+        drawn = await self._take_drawn(None)  # the page stays, and can be asked again
         await self._compare(own, drawn)
         return drawn
 
@@ -147,7 +147,11 @@ class Raw(BeginFrame):
         """What the page took with what was drawn, unless nothing was, because nothing had changed since."""
         if not self._moving or not await self._recorder.arrived():
             return
-        same = bytes(own.part) == bytes(drawn.part)
+        shown = bytes(drawn.part)
+        same = bytes(own.part) == shown
+        # What comes from outside, and waits for no frame, may have drawn meanwhile.
+        if not same and (told := await self._page.evaluate(f"{CONTROL}.picture(false)")):
+            same = bytes(self._recorder.taken(told).part) == shown
         if self._trusted and not same:
             raise CaptureUnavailable(f"{self._page.label} cannot be recorded: its canvas shows something else than it")
         if self._trusted is None:
