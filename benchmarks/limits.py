@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks import machine, meter, scenes
 
 BROWSER_FRAMES = (30, 630)
-"""A page is drawn so often without a picture being taken; the difference is free of start-up. What a browser uses in its
-last tenth of a second is not seen: with 120 frames between the two, `dom` took 3.5 ms one day and 9 another."""
+"""A page is drawn so often without a picture being taken; the difference is free of start-up. What a browser uses in
+its last tenth of a second is not seen: with 120 frames between the two, `dom` took 3.5 ms one day and 9 another."""
 
 TO_BT709 = "colorspace=ispace=smpte170m:iprimaries=bt709:itrc=bt709:irange=tv:all=bt709:range=tv"
 """What is left to convert of pictures as the compositor can hand them out, in 4:2:0 by the matrix of BT.601."""

@@ -137,16 +137,19 @@
   };
 
   let fit = true;
+  const look = () => {
+    const canvas = fit && lone();
+    calm = canvas ? calm + 1 : 0;
+    return calm > CALM ? {ground: groundOf(canvas), picture: new VideoFrame(canvas, {timestamp: 0})} : null;
+  };
   // Of the page as it is now: where its picture lies; null if it cannot be taken so. If it is `known`, the last picture was
   // taken so, too, and it may be the same.
   window[key].picture = async known => {
-    const canvas = fit && lone();
-    calm = canvas ? calm + 1 : 0;
-    if (calm <= CALM) return null;
-    let picture;
-    // One that has seen what it may not show has none.
-    try { picture = new VideoFrame(canvas, {timestamp: 0}); } catch { return null; }
-    const written = await hand({picture, known, ground: groundOf(canvas)});
+    let given = null;
+    // A canvas that has seen what it may not show has no picture; nor is a page's fault here one of its frame.
+    try { given = look(); } catch { return null; }
+    if (!given) return null;
+    const written = await hand({...given, known});
     fit = Boolean(written);
     return written;
   };
