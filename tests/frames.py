@@ -38,10 +38,10 @@ def small(**options: object) -> ar.RenderOptions:
     return ar.RenderOptions(**{**size, **options})
 
 
-def pictures(path: Path) -> list[Picture]:
-    """Each frame as an array of shape (height, width, 3), RGB."""
+def pictures(path: Path, form: str = "rgb24") -> list[Picture]:
+    """Each frame as an array: of shape (height, width, 3), RGB, unless another of PyAV's forms is asked for."""
     with av.open(str(path)) as film:
-        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        return [frame.to_ndarray(format=form) for frame in film.decode(video=0)]
 
 
 def pixels(png: bytes) -> Picture:
@@ -90,8 +90,8 @@ def rgb(picture: list[Picture]) -> Picture:
     return np.clip(np.stack(shown, axis=2).round(), 0, 255).astype(np.uint8)
 
 
-def digests(path: Path) -> list[str]:
-    return [hashlib.md5(picture.tobytes()).hexdigest() for picture in pictures(path)]
+def digests(path: Path, form: str = "rgb24") -> list[str]:
+    return [hashlib.md5(picture.tobytes()).hexdigest() for picture in pictures(path, form)]
 
 
 def frame_seconds(path: Path) -> list[Fraction]:

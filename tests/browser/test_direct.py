@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import http.server
 import io
 import json
@@ -15,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import wasmtime
@@ -26,7 +24,7 @@ from asyncrender.browser import recorder, scripts
 from asyncrender.browser.raw import Raw
 from asyncrender.browser.recorder import Recorder
 from asyncrender.errors import CaptureUnavailable
-from frames import LOSSLESS_420, html, opened, planes, served, small
+from frames import LOSSLESS_420, digests, html, opened, planes, served, small
 
 pytestmark = pytest.mark.anyio
 
@@ -59,9 +57,7 @@ async def film(scene: ar.Html | str | Path, output: Path, **options: object) -> 
     wanted = {"capture": "raw", "frame_count": FRAMES, "video": LOSSLESS_420, **options}
     result = await ar.render(scene, output, small(**wanted))
     assert {chunk.capture for chunk in result.chunks} == {wanted["capture"]}
-    with av.open(str(output)) as opened_film:
-        frames = [frame.to_ndarray(format="yuv420p") for frame in opened_film.decode(video=0)]
-    return [hashlib.md5(frame.tobytes()).hexdigest() for frame in frames]
+    return digests(output, "yuv420p")
 
 
 async def film_of_drawn(scene: ar.Html | str | Path, output: Path, **options: object) -> list[str]:
@@ -145,7 +141,9 @@ PAINT = """
         paper.fillStyle = `rgb(${x * n * 7 % 256} ${y * n * 13 % 256} ${(x * y + n * 29) % 256})`;
         paper.fillRect(x * 10, y * 10, 10, 10);
       }
-  };
+  };"""
+
+SHOW = """
   const show = () => {
     const n = window.asyncrender.frame;
     ACT
@@ -155,7 +153,7 @@ PAINT = """
 
 
 def page(act: str = "paint(n)", *, attributes: str = "{alpha: false}", style: str = "", more: str = "") -> ar.Html:
-    paint = PAINT.replace("ATTRIBUTES", attributes).replace("ACT", act)
+    paint = PAINT.replace("ATTRIBUTES", attributes) + SHOW.replace("ACT", act)
     return ar.Html(
         f"<!doctype html><style>body {{ margin: 0; background: #246 }} {style}</style>"
         f"<canvas width=160 height=90></canvas>{more}<script>{paint}</script>"
@@ -393,18 +391,13 @@ async def test_pictures_that_become_wrong_end_raw(tmp_path: Path, monkeypatch: p
 BOX = """<!doctype html><style>html, body { margin: 0; background: #246 } #box { background: #642 }
   canvas { display: block }</style><body><div id=box><canvas width=160 height=90></canvas></div>
   <script>
-  const canvas = document.querySelector('canvas'), box = document.querySelector('#box');
-  const paper = canvas.getContext('2d', ATTRIBUTES);
+  PAINT
+  const box = document.querySelector('#box');
   let n = 0;
   window.asyncrender.seek = () => {
-    n++;
     paper.clearRect(0, 0, 160, 90);
     paper.globalAlpha = ALPHA;
-    for (let y = 0; y < 9; y++)
-      for (let x = 0; x < 16; x++) {
-        paper.fillStyle = `rgb(${x * n * 7 % 256} ${y * n * 13 % 256} ${(x * y + n * 29) % 256})`;
-        paper.fillRect(x * 10, y * 10, 10, 10);
-      }
+    paint(++n);
   };
   const known = new Set([document.head, document.body, box, canvas, document.querySelector('script')]);
   const restore = () => {
@@ -482,7 +475,11 @@ async def test_no_style_and_no_neighbour_is_missed(
 
     monkeypatch.setattr(scripts, "read", changed)
     chance = random.Random(seed)
-    box = BOX.replace("ATTRIBUTES", "{}" if clear else "{alpha: false}").replace("ALPHA", "0.6" if clear else "1")
+    box = (
+        BOX.replace("PAINT", PAINT)
+        .replace("ATTRIBUTES", "{}" if clear else "{alpha: false}")
+        .replace("ALPHA", "0.6" if clear else "1")
+    )
     async with opened(ar.Html(box), tmp_path, capture="raw", duration=4000, frame_count=None) as capture:
         camera: Any = capture._camera
         styles = await capture.page.evaluate(f"supported({json.dumps(re.split(SEPARATOR, VALUES))})")

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import psutil
 import pytest
@@ -30,7 +29,7 @@ from asyncrender.pipes import FilePart
 from asyncrender.plan import complete, scene_url
 from asyncrender.resolve import _unfit_for_raw
 from disks import small_disk
-from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pixels, planes, served, shot, small
+from frames import LOSSLESS, LOSSLESS_420, SCENES, digests, pictures, pixels, planes, served, shot, small
 from frames import html as answer_html
 
 pytestmark = pytest.mark.anyio
@@ -56,9 +55,7 @@ async def film(scene: str | Path, output: Path, **options: object) -> ar.RenderR
 
 
 def raw_frames(file: Path, width: int, height: int) -> list[list[np.ndarray]]:
-    with av.open(str(file)) as opened:
-        frames = [frame.to_ndarray(format="yuv420p") for frame in opened.decode(video=0)]
-    return [planes(frame.tobytes(), width, height) for frame in frames]
+    return [planes(frame.tobytes(), width, height) for frame in pictures(file, "yuv420p")]
 
 
 @pytest.mark.parametrize(
